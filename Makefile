@@ -1,0 +1,98 @@
+# Everything a contributor runs. `make help` lists it. Only Go is needed for test, check, race,
+# fuzz, arm, demo and cover; the others install what they need on Debian as root, or say what to install.
+
+GO        ?= go
+LINT      := bin/golangci-lint-v2.15.0
+GOFUMPT   := bin/gofumpt-v0.12.0
+KAFKA     := deploy/kafka-dev/kafka.sh
+FUZZTIME  ?= 30s
+ROUNDS    ?= 200
+MAX_BYTES := 20971520 # of the binary for a gateway: 20 MiB
+
+# need COMMAND,PACKAGE: installs a missing command as root on Debian, or says how.
+need = @command -v $(1) >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+	&& apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(2); } \
+	|| { echo "$(1) is missing; install it (Debian: sudo apt-get install $(2)) and try again"; exit 1; }
+
+.DEFAULT_GOAL := help
+.PHONY: help test check fmt vet tidy lint race fuzz cover arm demo kafka-up kafka-down test-kafka test-powercut bench bench-forward
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+
+test: ## all tests that need nothing but Go
+	$(GO) test ./...
+
+check: fmt vet tidy lint ## format, vet, the repository's own rules, lint
+
+fmt: $(GOFUMPT)
+	@out=$$($(GOFUMPT) -l .); [ -z "$$out" ] || { echo "not formatted (bin/gofumpt -w):"; echo "$$out"; exit 1; }
+
+vet:
+	$(GO) vet ./...
+	cd bench && $(GO) vet ./...
+
+tidy:
+	$(GO) test -count=1 .
+	$(GO) mod tidy -diff
+	cd bench && $(GO) mod tidy -diff
+
+lint: $(LINT) ## golangci-lint (the first time builds it: about 5 minutes)
+	$(LINT) run --build-tags kafka,powercut ./...
+	cd bench && ../$(LINT) run ./...
+
+# Lint tools are built outside go.mod, which would otherwise carry their 200 dependencies.
+$(LINT):
+	GOBIN=$(CURDIR)/bin GOFLAGS= $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+	mv bin/golangci-lint $@
+
+$(GOFUMPT):
+	GOBIN=$(CURDIR)/bin GOFLAGS= $(GO) install mvdan.cc/gofumpt@v0.12.0
+	mv bin/gofumpt $@
+
+race: ## the tests under the race detector
+	$(GO) test -race ./...
+
+fuzz: ## every fuzz target for FUZZTIME (default 30s)
+	@set -e; for pkg in $$($(GO) list ./...); do \
+		for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+			echo "$$pkg $$target"; $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$pkg; \
+		done; \
+	done
+
+cover: ## test coverage, to cover.html
+	$(GO) test -coverpkg=./... -coverprofile=cover.out ./...
+	$(GO) tool cover -func=cover.out | tail -1
+	$(GO) tool cover -html=cover.out -o cover.html
+
+arm: ## static builds for arm64 and ARMv6 into dist/, with the limit on their size
+	CGO_ENABLED=0 GOOS=linux GOARCH=arm64 $(GO) build -trimpath -ldflags='-s -w' -o dist/tributary-arm64 ./cmd/tributary
+	CGO_ENABLED=0 GOOS=linux GOARCH=arm GOARM=6 $(GO) build -trimpath -ldflags='-s -w' -o dist/tributary-armv6 ./cmd/tributary
+	@for f in dist/tributary-arm64 dist/tributary-armv6; do \
+		n=$$(wc -c < $$f); echo "$$f $$n bytes"; \
+		[ $$n -le $(MAX_BYTES) ] || { echo "$$f is larger than $(MAX_BYTES) bytes"; exit 1; }; \
+	done
+
+demo: ## devices, a cut uplink and a killed process, counted in Kafka
+	$(GO) run ./cmd/tributary demo --for 20s --cut-uplink 5s --kill
+
+kafka-up: ## start a real Apache Kafka on loopback (Java and Maven)
+	$(KAFKA) up
+
+kafka-down: ## stop it
+	$(KAFKA) down
+
+test-kafka: ## the whole chain against the real Kafka, with kills and black holes (root)
+	$(call need,ip,iproute2)
+	$(call need,nft,nftables)
+	$(GO) test -tags kafka -count=1 -timeout 40m -v ./edge/edgetest/
+
+test-powercut: ## ROUNDS power cuts on a real ext4 (root)
+	$(call need,mkfs.ext4,e2fsprogs)
+	ROUNDS=$(ROUNDS) $(GO) test -tags powercut -count=1 -timeout 60m -v ./log/store/
+
+bench: ## speed beside mosquitto, nats-server and the bare disk; sizes
+	cd bench && $(GO) run . $(BENCH) mqtt size
+
+bench-forward: ## a backlog to the real Kafka, against a plain producer
+	cd bench && $(GO) run . $(BENCH) forward

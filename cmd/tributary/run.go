@@ -1,0 +1,113 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+
+	"github.com/spf13/cobra"
+	"github.com/tributary-edge/tributary/edge"
+	"github.com/tributary-edge/tributary/edge/config"
+	"golang.org/x/term"
+)
+
+// defaultConfig is where the packages put the configuration.
+const defaultConfig = "/etc/tributary/tributary.toml"
+
+func configFlag(c *cobra.Command, path *string) {
+	c.Flags().StringVarP(path, "config", "c", defaultConfig, "configuration file")
+}
+
+func runCommand() *cobra.Command {
+	var path string
+	c := &cobra.Command{
+		Use:     "run",
+		Short:   "Run the node until SIGTERM or SIGINT",
+		Example: "  tributary run -c tributary.toml",
+		Long: "Runs the node. On SIGTERM or SIGINT it takes nothing more from devices, makes what it has taken durable,\n" +
+			"acknowledges it and exits with code 0. Records that are not in Kafka yet wait on the disk for the next start.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			cfg, err := loadConfig(path, cmd.ErrOrStderr())
+			if err != nil {
+				return err
+			}
+			logger := newLogger(cmd.ErrOrStderr(), &cfg.Logging)
+			node, err := edge.Open(cfg, logger)
+			if err != nil {
+				return err
+			}
+			go func() {
+				select {
+				case <-node.Ready():
+					for _, a := range node.Door().Addrs() {
+						logger.Info("devices can connect", "address", a.String(), "site", cfg.Node.Site, "kafka", cfg.Kafka.Brokers)
+					}
+				case <-cmd.Context().Done():
+				}
+			}()
+			err = node.Run(cmd.Context())
+			if closeErr := node.Close(); err == nil {
+				err = closeErr
+			}
+			if err == nil {
+				logger.Info("stopped; everything acknowledged is on the disk or in Kafka")
+			}
+			return err
+		},
+	}
+	configFlag(c, &path)
+	return c
+}
+
+func checkCommand() *cobra.Command {
+	var path string
+	c := &cobra.Command{
+		Use:     "check",
+		Short:   "Find every mistake in a configuration file; reads only that file, changes nothing",
+		Long:    "Finds every mistake in a configuration file at once. Exit code 0: good, 1: errors, 3: warnings only.",
+		Example: "  tributary check -c tributary.toml",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if code := config.Check(cmd.OutOrStdout(), path); code != 0 {
+				return exit(code)
+			}
+			return nil
+		},
+	}
+	configFlag(c, &path)
+	return c
+}
+
+// loadConfig reads the configuration and prints what is wrong with it.
+func loadConfig(path string, stderr io.Writer) (*config.Config, error) {
+	cfg, problems, err := config.Load(path)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range problems {
+		fmt.Fprintln(stderr, p)
+	}
+	if cfg == nil {
+		return nil, fmt.Errorf("the configuration %s has errors; nothing was started or changed", path)
+	}
+	return cfg, nil
+}
+
+func newLogger(w io.Writer, c *config.Logging) *slog.Logger {
+	o := &slog.HandlerOptions{Level: c.Level}
+	if c.Format == config.JSON {
+		return slog.New(slog.NewJSONHandler(w, o))
+	}
+	f, isFile := w.(*os.File)
+	if c.Format == config.Auto && !(isFile && term.IsTerminal(int(f.Fd()))) { //nolint:gosec // G115: a file descriptor
+		o.ReplaceAttr = func(groups []string, a slog.Attr) slog.Attr {
+			if a.Key == slog.TimeKey && len(groups) == 0 && os.Getenv("JOURNAL_STREAM") != "" {
+				return slog.Attr{} // the journal adds its own
+			}
+			return a
+		}
+	}
+	return slog.New(slog.NewTextHandler(w, o))
+}

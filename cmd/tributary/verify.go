@@ -1,0 +1,71 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/tributary-edge/tributary/edge"
+	"github.com/tributary-edge/tributary/log/disk"
+	"github.com/tributary-edge/tributary/log/store"
+)
+
+func verifyCommand() *cobra.Command {
+	var asJSON bool
+	c := &cobra.Command{
+		Use:   "verify DIR",
+		Short: "Read every group of a log and check it; changes nothing",
+		Long: "Walks the log in the data directory DIR: checksums, chains, and that record numbers and partition offsets\n" +
+			"have no gap. Exit code 1 and the place of the first fault if there is one. It may run beside the node.",
+		Example: "  tributary verify /var/lib/tributary",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			dir := edge.LogDir(args[0])
+			if _, err := os.Stat(dir); err != nil {
+				return fmt.Errorf("there is no log in %s: %w", filepath.Clean(args[0]), err)
+			}
+			fs, err := disk.Dir(dir)
+			if err != nil {
+				return err
+			}
+			r, err := store.Verify(fs)
+			var fault *store.Fault
+			if err != nil && !errors.As(err, &fault) {
+				return err
+			}
+			if asJSON {
+				return errors.Join(json.NewEncoder(cmd.OutOrStdout()).Encode(struct {
+					store.Report
+
+					Fault *store.Fault
+				}{r, fault}), failed(fault))
+			}
+			if fault != nil {
+				return fmt.Errorf("%w\nthe log was good up to there: %d records in %d groups; nothing was changed", fault, r.Records, r.Groups)
+			}
+			w := cmd.OutOrStdout()
+			for _, l := range r.Ledgers {
+				fmt.Fprintf(w, "ledger %v  records %d to %d  %d groups\n", l.ID, l.From, l.To, l.Groups)
+			}
+			if r.Torn {
+				fmt.Fprintln(w, "the newest group was cut short or is being written; it was never acknowledged")
+			}
+			fmt.Fprintf(w, "good: %d records in %d groups, %d segments, %.1f MiB, in %v\n", r.Records, r.Groups, r.Segments,
+				float64(r.StoredBytes)/(1<<20), r.Took.Round(time.Millisecond))
+			return nil
+		},
+	}
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return c
+}
+
+func failed(fault *store.Fault) error {
+	if fault != nil {
+		return exit(1)
+	}
+	return nil
+}

@@ -1,0 +1,112 @@
+package edge
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/tributary-edge/tributary/edge/status"
+)
+
+// Report returns the state of the node now.
+func (n *Node) Report() status.Report {
+	d, l := n.door.Stats(), n.log.Stats()
+	r := status.Report{
+		Node: n.cfg.Node.Name, NodeID: n.id.Node.String(), Site: n.cfg.Node.Site, Version: Version,
+		Started: n.started, Boots: n.id.Boots,
+		MQTT: status.MQTT{
+			Connections: d.Connections, Received: d.Received, Durable: d.Logged, Resent: d.Resent,
+			RefusedFull: d.Refused.Full, RefusedDisk: d.Refused.Failed, RefusedTopic: d.Refused.Topic,
+		},
+		Log: status.Log{
+			Ledger: n.log.Ledger().String(), Next: uint64(n.log.Next()), Durable: uint64(n.log.Durable()),
+			UsedBytes: l.UsedBytes, FreeBytes: l.FreeBytes, MaxBytes: l.MaxBytes, Flushes: l.Flushes, WrittenBytes: l.WrittenBytes,
+			FlushMeanMs: millis(l.FlushMean), FlushMaxMs: millis(l.FlushMax), DamagedRanges: n.damaged,
+		},
+		Uplink: n.up.snapshot(),
+	}
+	for _, a := range n.door.Addrs() {
+		r.MQTT.Listen = append(r.MQTT.Listen, a.String())
+	}
+	if err := n.log.Err(); err != nil {
+		r.Log.Failed = err.Error()
+	}
+	for _, l := range n.log.Ledgers() {
+		if at := max(n.up.position(l.ID).Next, l.From); at < l.To {
+			r.Uplink.Ledgers++
+			r.Uplink.Waiting += uint64(l.To - at)
+		}
+	}
+	r.Judge(time.Now())
+	return r
+}
+
+func millis(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+
+// serveAdmin answers the commands on the unix socket and, if an address is
+// configured, programs that ask over HTTP.
+func (n *Node) serveAdmin(ctx context.Context) error {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /api/status", n.answerStatus)
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
+	mux.HandleFunc("GET /readyz", n.answerReady)
+	local := http.NewServeMux()
+	local.Handle("/", mux)
+	local.HandleFunc("GET /api/tail", n.answerTail) // payloads: only for those who may open the socket
+
+	socket := n.cfg.Status.Socket
+	if err := os.MkdirAll(filepath.Dir(socket), 0o750); err != nil {
+		return fmt.Errorf("make the folder of the socket: %w", err)
+	}
+	if err := os.Remove(socket); err != nil && !errors.Is(err, os.ErrNotExist) { // of a process that was killed: we hold the lock
+		return fmt.Errorf("remove the old socket: %w", err)
+	}
+	var lc net.ListenConfig
+	unix, err := lc.Listen(ctx, "unix", socket)
+	if err != nil {
+		return fmt.Errorf("listen on [status] socket: %w", err)
+	}
+	if err := os.Chmod(socket, 0o660); err != nil {
+		return fmt.Errorf("set the mode of the socket: %w", err)
+	}
+	var all sync.WaitGroup
+	defer all.Wait()
+	all.Go(func() { serveHTTP(ctx, unix, local) })
+	if n.cfg.Status.Listen == "" {
+		return nil
+	}
+	tcp, err := lc.Listen(ctx, "tcp", n.cfg.Status.Listen)
+	if err != nil {
+		return fmt.Errorf("listen on [status] listen: %w", err)
+	}
+	all.Go(func() { serveHTTP(ctx, tcp, mux) })
+	return nil
+}
+
+// serveHTTP serves until ctx ends.
+func serveHTTP(ctx context.Context, l net.Listener, h http.Handler) {
+	s := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, BaseContext: func(net.Listener) context.Context { return ctx }}
+	stop := context.AfterFunc(ctx, func() { _ = s.Close() })
+	defer stop()
+	_ = s.Serve(l) // it ends with ErrServerClosed
+}
+
+func (n *Node) answerStatus(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(n.Report())
+}
+
+func (n *Node) answerReady(w http.ResponseWriter, _ *http.Request) {
+	if err := n.log.Err(); err != nil {
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	_, _ = w.Write([]byte("ready\n"))
+}

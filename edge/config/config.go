@@ -1,0 +1,198 @@
+// Package config reads the one configuration file of a gateway and says, in
+// words for people, everything that is wrong with it at once, each thing with
+// its place.
+//
+// It opens the configuration file and nothing else: files that are named in it
+// are opened by whoever needs them.
+package config
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/tributary-edge/tributary/ingest/route"
+)
+
+// maxFileBytes is far above any real configuration; it keeps a wrong path, a log
+// file for example, from being read as one.
+const maxFileBytes = 1 << 20
+
+// A Config is a configuration without mistakes. Every value is within the range
+// that its comment gives; what the file leaves out has its default.
+type Config struct {
+	Node         Node
+	MQTT         MQTT
+	Ack          Ack
+	Log          Log
+	Kafka        Kafka
+	Routes       []route.Rule // [[route]], in order; none by default
+	DefaultRoute DefaultRoute
+	Status       Status
+	Logging      Logging
+
+	Table *route.Table // Routes and DefaultRoute, compiled
+}
+
+// Node is [node]: who this gateway is.
+type Node struct {
+	Name    string // name: letters, digits, '.', '_', '-'; default the host name
+	DataDir string // data_dir: the log and all else that must survive; default /var/lib/tributary
+	Site    string // site: a-z, 0-9, '.', '_', '-'; part of the transactional.id; default "default"
+}
+
+// MQTT is [mqtt]: the door for devices.
+type MQTT struct {
+	Listen         []string // listen: HOST:PORT each; default 127.0.0.1:1883
+	AllowAnonymous bool     // allow_anonymous: listen beyond loopback without any authentication; default false
+	MaxClients     int      // max_clients: 1 to 100000; default 1000
+	MaxPacketBytes int      // max_packet: 1KiB to 960KiB, so that a record fits Kafka's default limit; default 256KiB
+	ReceiveMaximum uint16   // receive_maximum: unacknowledged QoS 1 and 2 messages per device, at least 1; default 1024
+	MaxTopicLevels int      // max_topic_levels: 1 to 128; default 32
+}
+
+// Ack is [ack]: when a device gets its acknowledgement. Its key level takes only
+// "disk" in this version: after the record is on this node's disk.
+type Ack struct {
+	WindowAuto bool          // window = "auto", the default: chosen by the kind of disk
+	Window     time.Duration // window: how long to gather records for one flush, 0 to 500ms, when not auto
+}
+
+// Log is [log]: what is kept on this node's disk. Its key on_full takes only
+// "refuse" in this version: devices are told to wait.
+type Log struct {
+	MaxPercent   int           // max_size = "75%" of the file system, 1 to 95, the default; 0 when MaxBytes counts
+	MaxBytes     int64         // max_size = "8GiB", at least 4 segments; 0 when MaxPercent counts
+	MaxAge       time.Duration // max_age: records in Kafka are deleted after it; 0 keeps them while there is room; default 30d
+	SegmentBytes int64         // segment: 4MiB to 64MiB, in steps of 4KiB; default 16MiB
+	Compress     bool          // compression: "zstd", the default, or "none"
+}
+
+// Kafka is [kafka]: where the records go.
+type Kafka struct {
+	Brokers            []string      // brokers: HOST:PORT each; at least one, no default
+	ClientID           string        // client_id: what Kafka's logs and quotas call this gateway; default "tributary"
+	Linger             time.Duration // linger: longest wait before a transaction is opened, 0 to 1h; default 1s
+	BatchBytes         int           // batch: bytes of records per transaction, 16KiB to 64MiB; default 1MiB
+	CreateTopics       bool          // create_topics: create topics that are missing; default true
+	Partitions         int32         // partitions: of topics we create, 1 to 10000; default 3
+	ReplicationFactor  int16         // replication_factor: of topics we create, 1 to 100; default -1, what the brokers say
+	PositionsTopic     string        // positions_topic: how far each log is in Kafka; default "tributary.positions"
+	TransactionTimeout time.Duration // transaction_timeout: 5s to 15m; default 15s
+	SOCKS5             string        // socks5: HOST:PORT of a proxy on the way to Kafka; default "", none
+	TLS                bool          // tls; default false
+	CAFile             string        // ca_file: certificates to trust; default "", those of the system
+	CertFile, KeyFile  string        // cert_file, key_file: our certificate; default "", none
+	SASL               SASL          // sasl; default "none"
+	Username           string        // username, with sasl
+	PasswordFile       string        // password_file, with sasl: a file that holds the password
+}
+
+// DefaultRoute is [default_route]: for messages that no route takes.
+type DefaultRoute struct {
+	Topic      string // topic: "" keeps them on this gateway; default "mqtt"
+	Key        string // key; default "{client_id}"
+	DeadLetter string // dead_letter: for records whose own topic is impossible; default "tributary.dead-letter"
+}
+
+// Status is [status]: how people and programs look at a running node.
+type Status struct {
+	Listen string // listen: HOST:PORT of the status page; default "", none
+	Socket string // socket: unix socket of the commands; default admin.sock in DataDir
+}
+
+// Logging is [logging]: what the node writes to standard error.
+type Logging struct {
+	Level  slog.Level // level: debug, info, warn or error; default info
+	Format LogFormat  // format: auto, text or json; default auto
+}
+
+// SASL is how we log in to Kafka. It is a number because a decoder can forget to
+// check a string.
+type SASL int
+
+// The values of [kafka] sasl.
+const (
+	NoSASL SASL = iota
+	Plain
+	ScramSHA256
+	ScramSHA512
+)
+
+// LogFormat is how a log line looks.
+type LogFormat int
+
+// The values of [logging] format.
+const (
+	Auto LogFormat = iota // the node chooses by where its output goes
+	Text
+	JSON
+)
+
+// Load reads the configuration at path as Parse does. The error says why the
+// file could not be read, and what to do.
+func Load(path string) (*Config, []Problem, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, nil, fmt.Errorf("cannot read the configuration: %w. Name its file with -c; two lines are enough: [kafka] and brokers = [\"broker1:9092\"]", err)
+	}
+	defer func() { _ = file.Close() }() // only read
+	src, err := io.ReadAll(io.LimitReader(file, maxFileBytes+1))
+	if err != nil {
+		return nil, nil, fmt.Errorf("cannot read the configuration: %w. Name its file with -c", err)
+	}
+	if len(src) > maxFileBytes {
+		return nil, nil, fmt.Errorf("cannot read the configuration: %s has more than %d bytes, so it is something else. Name the right file with -c", path, maxFileBytes)
+	}
+	c, problems := Parse(path, src)
+	return c, problems, nil
+}
+
+// Parse reads a configuration; name is what the problems call it. It returns
+// every problem there is, in the order of their places. The Config is nil when
+// one of them is an Error; with Warnings alone it can be used. src is not kept.
+func Parse(name string, src []byte) (*Config, []Problem) {
+	c := defaults()
+	r := newReader(name, src, c)
+	if r.readText() {
+		r.fillNodeName()
+		r.checkTogether()
+		r.checkRoutes()
+		r.checkStrictly()
+	}
+	problems := r.sorted()
+	if r.failed() {
+		return nil, problems
+	}
+	return c, problems
+}
+
+// defaults returns what an empty file means, but for brokers, which has no
+// default, and what depends on other keys: the node's name and the socket.
+func defaults() *Config {
+	return &Config{
+		Node: Node{DataDir: "/var/lib/tributary", Site: "default"},
+		MQTT: MQTT{
+			Listen:         []string{"127.0.0.1:1883"},
+			MaxClients:     1000,
+			MaxPacketBytes: 256 << 10,
+			ReceiveMaximum: 1024,
+			MaxTopicLevels: 32,
+		},
+		Ack: Ack{WindowAuto: true},
+		Log: Log{MaxPercent: 75, MaxAge: 30 * day, SegmentBytes: 16 << 20, Compress: true},
+		Kafka: Kafka{
+			ClientID:           "tributary",
+			Linger:             time.Second,
+			BatchBytes:         1 << 20,
+			CreateTopics:       true,
+			Partitions:         3,
+			ReplicationFactor:  -1,
+			PositionsTopic:     "tributary.positions",
+			TransactionTimeout: 15 * time.Second,
+		},
+		DefaultRoute: DefaultRoute{Topic: "mqtt", Key: route.DefaultKey, DeadLetter: "tributary.dead-letter"},
+	}
+}

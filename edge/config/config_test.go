@@ -1,0 +1,390 @@
+package config
+
+import (
+	"bytes"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/pelletier/go-toml/v2/unstable"
+
+	"github.com/tributary-edge/tributary/ingest/route"
+)
+
+// smallest is the smallest configuration.
+const smallest = "[kafka]\nbrokers = [\"broker1.example.com:9092\"]\n"
+
+func mustParse(t *testing.T, src string) *Config {
+	t.Helper()
+	c, problems := Parse("test.toml", []byte(src))
+	if c == nil || len(problems) > 0 {
+		t.Fatalf("config %v, problems %v", c, problems)
+	}
+	return c
+}
+
+// example is deploy/tributary.toml.
+func example(t *testing.T) string {
+	t.Helper()
+	src, err := os.ReadFile("../../deploy/tributary.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(src)
+}
+
+func TestDefaults(t *testing.T) {
+	host, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := mustParse(t, smallest)
+	want := defaults()
+	want.Node.Name = host
+	want.Kafka.Brokers = []string{"broker1.example.com:9092"}
+	want.Status.Socket = "/var/lib/tributary/admin.sock"
+	want.Table = c.Table
+	if !reflect.DeepEqual(c, want) {
+		t.Errorf("got  %+v\nwant %+v", c, want)
+	}
+	got, err := c.Table.Resolve("a/b", "dev1", "")
+	if err != nil || got.Topic != "mqtt" || string(got.Key) != "dev1" || c.Table.DeadLetter() != "tributary.dead-letter" {
+		t.Errorf("%+v, %v, dead letter %q", got, err, c.Table.DeadLetter())
+	}
+}
+
+// The documented example has no problem, names every key, and means the defaults.
+func TestExampleIsTheDefaults(t *testing.T) {
+	src := example(t)
+	if got, want := mustParse(t, src), mustParse(t, smallest); !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+	r := newReader("example", []byte(src), defaults())
+	r.readText()
+	for i := range r.sections {
+		for _, key := range r.sections[i].keys() {
+			if s := &r.sections[i]; !s.repeats && !r.isSet(r.path(s, key)) {
+				t.Errorf("the example does not show [%s] %s", s.name, key)
+			}
+		}
+	}
+	// The route in it is a comment; without the '#' it is right.
+	before, after, found := strings.Cut(src, "# [[route]]\n")
+	if !found {
+		t.Fatal("the example shows no route")
+	}
+	after = strings.NewReplacer("# match =", "match =", "# topic =", "topic =", "# key ", "key ").Replace(after)
+	c := mustParse(t, before+"[[route]]\n"+after)
+	want := []route.Rule{{Match: "plant/{line}/{device}/tele/#", Topic: "telemetry.{line}", Key: "{client_id}"}}
+	if !reflect.DeepEqual(c.Routes, want) {
+		t.Errorf("route is %+v, want %+v", c.Routes, want)
+	}
+}
+
+// Every key fills its own field.
+func TestEveryKey(t *testing.T) {
+	src := `
+[node]
+name = "GW-1"
+data_dir = "/d"
+site = "plant7"
+[mqtt]
+listen = ["0.0.0.0:1883", "[::]:1884"]
+allow_anonymous = true
+max_clients = 1_500
+max_packet = "960KiB"
+receive_maximum = 0xFFFF
+max_topic_levels = 8
+[ack]
+level = "disk"
+window = "100ms"
+[log]
+max_size = "8GiB"
+max_age = "1d12h"
+segment = "64MiB"
+on_full = "refuse"
+compression = "none"
+[kafka]
+brokers = ["b1:9092", "[::1]:9093"]
+client_id = "c"
+linger = 0
+batch = "2MiB"
+create_topics = true
+partitions = 12
+replication_factor = 3
+positions_topic = "p"
+transaction_timeout = "15m"
+socks5 = "proxy:1080"
+tls = true
+ca_file = "ca"
+cert_file = "crt"
+key_file = "key"
+sasl = "scram-sha-256"
+username = "u"
+password_file = "pw"
+[[route]]
+match = "plant/{line}/#"
+topic = "t.{line}"
+key = "{line}"
+[[route]]
+match = "b"
+topic = ""
+[default_route]
+topic = ""
+key = "{topic}"
+dead_letter = "dead.{node}.{site}"
+[status]
+listen = "127.0.0.1:9880"
+socket = "/run/s"
+[logging]
+level = "debug"
+format = "json"
+`
+	c := mustParse(t, src)
+	want := &Config{
+		Node: Node{Name: "GW-1", DataDir: "/d", Site: "plant7"},
+		MQTT: MQTT{
+			Listen: []string{"0.0.0.0:1883", "[::]:1884"}, AllowAnonymous: true, MaxClients: 1500,
+			MaxPacketBytes: 960 << 10, ReceiveMaximum: 65535, MaxTopicLevels: 8,
+		},
+		Ack: Ack{Window: 100 * time.Millisecond},
+		Log: Log{MaxBytes: 8 << 30, MaxAge: 36 * time.Hour, SegmentBytes: 64 << 20},
+		Kafka: Kafka{
+			Brokers: []string{"b1:9092", "[::1]:9093"}, ClientID: "c", BatchBytes: 2 << 20, CreateTopics: true, Partitions: 12,
+			ReplicationFactor: 3, PositionsTopic: "p", TransactionTimeout: 15 * time.Minute, SOCKS5: "proxy:1080", TLS: true,
+			CAFile: "ca", CertFile: "crt", KeyFile: "key", SASL: ScramSHA256, Username: "u", PasswordFile: "pw",
+		},
+		Routes:       []route.Rule{{Match: "plant/{line}/#", Topic: "t.{line}", Key: "{line}"}, {Match: "b", Key: "{client_id}"}},
+		DefaultRoute: DefaultRoute{Key: "{topic}", DeadLetter: "dead.{node}.{site}"},
+		Status:       Status{Listen: "127.0.0.1:9880", Socket: "/run/s"},
+		Logging:      Logging{Level: slog.LevelDebug, Format: JSON},
+		Table:        c.Table,
+	}
+	if !reflect.DeepEqual(c, want) {
+		t.Errorf("got  %+v\nwant %+v", c, want)
+	}
+	if got := c.Table.DeadLetter(); got != "dead.GW-1.plant7" {
+		t.Errorf("dead letter is %q", got)
+	}
+	r := newReader("test", []byte(src), defaults())
+	r.readText()
+	for i := range r.sections {
+		for _, key := range r.sections[i].keys() {
+			if s := &r.sections[i]; !s.repeats && !r.isSet(r.path(s, key)) {
+				t.Errorf("this test does not set [%s] %s", s.name, key)
+			}
+		}
+	}
+}
+
+// problemsOf returns what Parse says about one value, at its place.
+func problemsOf(s *section, key, literal string) (problems []Problem, line, col int) {
+	src := s.title() + "\n" + key + " = " + literal + "\n"
+	_, problems = Parse("test.toml", []byte(src))
+	return problems, 2, len(key) + 4
+}
+
+func hasErrorAt(problems []Problem, line, col int) bool {
+	for _, p := range problems {
+		if p.Line == line && p.Col == col && p.Severity == Error {
+			return true
+		}
+	}
+	return false
+}
+
+// Whatever the type, a key of the wrong one is an error at the value, in words
+// without the names of Go's types. go-toml itself would take any string for an
+// enum whose type is a string; ours are checked here one by one.
+func TestEveryKeyRejectsWrongValues(t *testing.T) {
+	sections := sectionsOf(defaults())
+	literals := map[unstable.Kind]string{
+		unstable.String: `"text"`, unstable.Integer: "7", unstable.Float: "7.5", unstable.Bool: "true",
+		unstable.Array: `["a"]`, unstable.InlineTable: `{ a = 1 }`, unstable.DateTime: "2026-01-02T03:04:05Z",
+	}
+	goWords := regexp.MustCompile(`\b(u?int\d*|string|bool|float\d*|slice|struct|map|config\.|toml\.)\b`)
+	count := 0
+	for i := range sections {
+		s := &sections[i]
+		for _, f := range s.fields {
+			kind := kindOf(t, s, f)
+			for k, literal := range literals {
+				if k == kind {
+					continue
+				}
+				count++
+				problems, line, col := problemsOf(s, f.key, literal)
+				if !hasErrorAt(problems, line, col) {
+					t.Errorf("[%s] %s = %s: no error at %d:%d: %v", s.name, f.key, literal, line, col, problems)
+				}
+				for _, p := range problems {
+					if goWords.MatchString(p.Message) {
+						t.Errorf("[%s] %s = %s: %q is not for people", s.name, f.key, literal, p.Message)
+					}
+				}
+			}
+		}
+	}
+	if count < 200 {
+		t.Errorf("only %d wrong values were tried", count)
+	}
+}
+
+// kindOf finds out which kind of value a key takes: the one that is refused for
+// another reason than its kind, or not at all.
+func kindOf(t *testing.T, s *section, f field) unstable.Kind {
+	t.Helper()
+	c := defaults()
+	c.Routes = []route.Rule{{}}
+	probe := sectionsOf(c)
+	for i := range probe {
+		if probe[i].name != s.name {
+			continue
+		}
+		for _, kind := range []unstable.Kind{unstable.String, unstable.Integer, unstable.Bool, unstable.Array} {
+			v := value{kind: kind, text: "7", items: []value{{kind: unstable.String, text: "x"}}}
+			faults := probe[i].field(f.key).read(v)
+			if len(faults) == 0 || !strings.Contains(faults[0].message, "needs ") {
+				return kind
+			}
+		}
+	}
+	t.Fatalf("[%s] %s takes nothing", s.name, f.key)
+	return unstable.Invalid
+}
+
+func TestEveryEnumRejectsBogus(t *testing.T) {
+	enums := map[string][]string{
+		"ack.level":       {"disk"},
+		"log.on_full":     {"refuse"},
+		"log.compression": {"zstd", "none"},
+		"kafka.sasl":      {"none", "plain", "scram-sha-256", "scram-sha-512"},
+		"logging.level":   {"debug", "info", "warn", "error"},
+		"logging.format":  {"auto", "text", "json"},
+	}
+	sections := sectionsOf(defaults())
+	for path, words := range enums {
+		title, key, _ := strings.Cut(path, ".")
+		s := &section{name: title}
+		for _, bogus := range append([]string{"bogus", "", " ", "memory", "drop-oldest"}, upper(words)...) {
+			problems, line, col := problemsOf(s, key, fmt.Sprintf("%q", bogus))
+			if !hasErrorAt(problems, line, col) {
+				t.Errorf("[%s] %s took %q", title, key, bogus)
+			}
+		}
+		for _, word := range words {
+			problems, line, col := problemsOf(s, key, fmt.Sprintf("%q", word))
+			for _, p := range problems {
+				if p.Line == line && p.Col == col && !strings.Contains(p.Message, "as well") && p.Severity == Error {
+					t.Errorf("[%s] %s refused %q: %s", title, key, word, p.Message)
+				}
+			}
+		}
+	}
+	// A choice that is not in the table above is one nobody tests.
+	choices := 0
+	for i := range sections {
+		for _, f := range sections[i].fields {
+			if sections[i].repeats {
+				continue
+			}
+			faults := f.read(value{kind: unstable.String, text: "bogus"})
+			if len(faults) == 1 && strings.Contains(faults[0].message, "it must be \"") {
+				choices++
+			}
+		}
+	}
+	if choices != len(enums) {
+		t.Errorf("there are %d choices, the test knows %d", choices, len(enums))
+	}
+}
+
+func upper(words []string) []string {
+	out := make([]string, len(words))
+	for i, w := range words {
+		out[i] = strings.ToUpper(w)
+	}
+	return out
+}
+
+func TestLoadSaysWhyAFileCannotBeRead(t *testing.T) {
+	dir := t.TempDir()
+	large := filepath.Join(dir, "large.toml")
+	if err := os.WriteFile(large, bytes.Repeat([]byte("#\n"), maxFileBytes), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for path, reason := range map[string]string{
+		filepath.Join(dir, "none.toml"): "no such file",
+		dir:                             "is a directory",
+		large:                           "something else",
+	} {
+		c, problems, err := Load(path)
+		if c != nil || problems != nil || err == nil || !strings.Contains(err.Error(), reason) {
+			t.Errorf("%s: %v, %v, %v", path, c, problems, err)
+			continue
+		}
+		var out bytes.Buffer
+		if code := Check(&out, path); code != ExitErrors {
+			t.Errorf("%s: exit code %d", path, code)
+		}
+		if want := err.Error() + "\n1 error, 0 warnings. Nothing was changed.\n"; out.String() != want {
+			t.Errorf("%s: printed %q, want %q", path, out.String(), want)
+		}
+	}
+}
+
+// Check opens nothing but the configuration: every file it names is a pipe that
+// nobody writes to, so opening one would wait for ever. It changes nothing.
+func TestCheckTouchesNothing(t *testing.T) {
+	dir := t.TempDir()
+	src := fmt.Sprintf("[node]\ndata_dir = %q\n%ssasl = \"plain\"\ntls = true\nusername = \"u\"\n", filepath.Join(dir, "data"), smallest)
+	for _, key := range []string{"ca_file", "cert_file", "key_file", "password_file"} {
+		path := filepath.Join(dir, key)
+		if err := syscall.Mkfifo(path, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		src += fmt.Sprintf("%s = %q\n", key, path)
+	}
+	file := filepath.Join(dir, "tributary.toml")
+	if err := os.WriteFile(file, []byte(src), 0o400); err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if code := Check(&out, file); code != ExitGood || out.String() != "0 errors, 0 warnings. Nothing was changed.\n" {
+		t.Errorf("exit code %d, %s", code, out.String())
+	}
+	after, err := os.ReadFile(file)
+	entries, err2 := os.ReadDir(dir)
+	if err != nil || err2 != nil || string(after) != src || len(entries) != 5 {
+		t.Errorf("something changed: %d files, %v, %v", len(entries), err, err2)
+	}
+}
+
+// A file that is something else is told so, in a moment and in a few lines.
+func TestManyProblems(t *testing.T) {
+	for _, src := range []string{
+		strings.Repeat("a = 1\n", maxFileBytes/6),
+		"kafka = {" + strings.Repeat("a=1,", maxFileBytes/4) + "b=1}",
+		strings.Repeat("[a]\n", maxFileBytes/4),
+		strings.Repeat("=\n", maxFileBytes/2),
+		strings.Repeat("[[route]]\n", maxFileBytes/10),
+		strings.Repeat("a", maxFileBytes),
+		"a = " + strings.Repeat("[", maxFileBytes),
+	} {
+		started := time.Now()
+		c, problems := Parse("test.toml", []byte(src))
+		if c != nil || len(problems) == 0 || len(problems) > maxProblems {
+			t.Errorf("%.20q: %v, %d problems", src, c, len(problems))
+		}
+		if took := time.Since(started); took > 20*time.Second { // with room for the race detector on a busy machine
+			t.Errorf("%.20q: took %v", src, took)
+		}
+	}
+}

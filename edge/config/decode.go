@@ -1,0 +1,281 @@
+package config
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/pelletier/go-toml/v2/unstable"
+)
+
+// A fault is what is wrong with one value. message goes on after "[section] key: ".
+type fault struct {
+	at       span
+	severity Severity
+	message  string
+	hint     string
+}
+
+// A decoder checks a value and stores it. A value with an Error is not stored.
+type decoder func(v value) []fault
+
+// bad is the usual result of a decoder that does not like a value.
+func (v value) bad(hint, format string, args ...any) []fault {
+	return []fault{{at: v.at, message: fmt.Sprintf(format, args...), hint: hint}}
+}
+
+// doubtful is the result of a decoder that takes a value and warns.
+func (v value) doubtful(hint, format string, args ...any) []fault {
+	return []fault{{at: v.at, severity: Warning, message: fmt.Sprintf(format, args...), hint: hint}}
+}
+
+// kindWords says what a value is to a person.
+func kindWords(kind unstable.Kind) string {
+	switch kind {
+	case unstable.String:
+		return "text"
+	case unstable.Bool:
+		return "true or false"
+	case unstable.Integer:
+		return "a whole number"
+	case unstable.Float:
+		return "a number with a fraction"
+	case unstable.Array:
+		return "a list"
+	case unstable.InlineTable:
+		return "a table"
+	case unstable.LocalDate, unstable.LocalTime, unstable.LocalDateTime, unstable.DateTime:
+		return "a date or time"
+	case unstable.Invalid, unstable.Comment, unstable.Key, unstable.Table, unstable.ArrayTable, unstable.KeyValue:
+	}
+	return "something else" // the parser does not give these as values
+}
+
+// asText returns the text of v.
+func (v value) asText(hint string) (string, []fault) {
+	switch {
+	case v.kind != unstable.String:
+		return "", v.bad(hint, "needs text in quotes, not %s", kindWords(v.kind))
+	case strings.Contains(v.text, "${"):
+		return "", v.bad("write the value itself", "variables such as ${NAME} are not replaced in this version")
+	case strings.ContainsRune(v.text, 0):
+		return "", v.bad("", "has a character 0 in it")
+	}
+	return v.text, nil
+}
+
+// A check judges a text. An empty reason is a good one.
+type check func(s string) (reason, hint string)
+
+// text reads any text that check likes; check may be nil.
+func text(dst *string, judge check) decoder {
+	return func(v value) []fault {
+		s, faults := v.asText("")
+		if faults != nil {
+			return faults
+		}
+		if judge != nil {
+			if reason, hint := judge(s); reason != "" {
+				return v.bad(hint, "%s", reason)
+			}
+		}
+		*dst = s
+		return nil
+	}
+}
+
+// list reads one or more texts, none of them twice.
+func list(dst *[]string, judge check, example string) decoder {
+	return func(v value) []fault {
+		if v.kind != unstable.Array {
+			return v.bad(example, "needs a list, not %s", kindWords(v.kind))
+		}
+		if len(v.items) == 0 {
+			return v.bad(example, "is empty")
+		}
+		var all []string
+		var faults []fault
+		seen := map[string]bool{}
+		for _, item := range v.items {
+			var s string
+			faults = append(faults, text(&s, judge)(item)...)
+			if s != "" && seen[s] && !strings.HasSuffix(s, ":0") {
+				faults = append(faults, item.bad("", "%q stands twice", s)...)
+			}
+			seen[s] = true
+			all = append(all, s)
+		}
+		if faults == nil {
+			*dst = all
+		}
+		return faults
+	}
+}
+
+func boolean(dst *bool) decoder {
+	return func(v value) []fault {
+		if v.kind != unstable.Bool {
+			return v.bad("write true or false, without quotes", "needs true or false, not %s", kindWords(v.kind))
+		}
+		*dst = v.text == "true"
+		return nil
+	}
+}
+
+// integer reads a whole number from low to high.
+func integer[T ~int | ~int16 | ~int32 | ~uint16](dst *T, low, high T) decoder {
+	return func(v value) []fault {
+		if v.kind != unstable.Integer {
+			return v.bad("", "needs a whole number, not %s", kindWords(v.kind))
+		}
+		n, err := strconv.ParseInt(v.text, 0, 64)
+		if err != nil || n < int64(low) || n > int64(high) {
+			return v.bad("", "is %s; it must be from %d to %d", v.text, low, high)
+		}
+		*dst = T(n)
+		return nil
+	}
+}
+
+// An option is one value of a choice.
+type option[T any] struct {
+	word  string
+	value T
+}
+
+// choice reads one of the words. later are words of which a person should know
+// that they do not exist yet.
+func choice[T any](dst *T, options []option[T], later ...string) decoder {
+	return func(v value) []fault {
+		words := make([]string, len(options))
+		for i, o := range options {
+			words[i] = strconv.Quote(o.word)
+		}
+		allowed := strings.Join(words, " or ")
+		s, faults := v.asText("write " + allowed)
+		if faults != nil {
+			return faults
+		}
+		for _, o := range options {
+			if o.word == s {
+				*dst = o.value
+				return nil
+			}
+		}
+		for _, l := range later {
+			if l == s {
+				return v.bad("write "+allowed+", or leave the key out", "%q does not exist in this version", s)
+			}
+		}
+		return v.bad("", "is %q; it must be %s", s, allowed)
+	}
+}
+
+// size reads a number of bytes, such as "256KiB", from low to high.
+func size[T ~int | ~int64](dst *T, low, high T) decoder {
+	return func(v value) []fault {
+		s, faults := v.asText(sizeHint)
+		if faults != nil {
+			return faults
+		}
+		n, ok := parseSize(s)
+		if !ok {
+			return v.bad(sizeHint, "%q is not a size", s)
+		}
+		if n < int64(low) || n > int64(high) {
+			return v.bad("", "is %s; it must be from %s to %s", s, formatSize(int64(low)), formatSize(int64(high)))
+		}
+		*dst = T(n)
+		return nil
+	}
+}
+
+const sizeHint = `a size is a whole number and its unit: "512B", "256KiB", "16MiB", "8GiB" or "1TiB"`
+
+// sizeUnits are tried in this order, because each name ends like the last.
+func sizeUnits() []option[int64] {
+	return []option[int64]{{"TiB", 1 << 40}, {"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}, {"B", 1}}
+}
+
+// parseSize reads a size below 2^50 bytes.
+func parseSize(s string) (n int64, ok bool) {
+	for _, unit := range sizeUnits() {
+		digits, found := strings.CutSuffix(s, unit.word)
+		if !found {
+			continue
+		}
+		count, err := strconv.ParseUint(strings.TrimSpace(digits), 10, 63)
+		if err != nil || count > 1<<50/uint64(unit.value) {
+			return 0, false
+		}
+		return int64(count) * unit.value, true
+	}
+	return 0, false
+}
+
+func formatSize(n int64) string {
+	for _, unit := range sizeUnits() {
+		if n >= unit.value && n%unit.value == 0 {
+			return strconv.FormatInt(n/unit.value, 10) + unit.word
+		}
+	}
+	return strconv.FormatInt(n, 10) + "B"
+}
+
+const day = 24 * time.Hour
+
+// duration reads a time such as "500ms" or "30d" from low to high.
+func duration(dst *time.Duration, low, high time.Duration) decoder {
+	return func(v value) []fault {
+		if v.kind == unstable.Integer && v.text == "0" {
+			v.kind = unstable.String // the one number that needs no unit
+		}
+		s, faults := v.asText(durationHint)
+		if faults != nil {
+			return faults
+		}
+		d, ok := parseDuration(s)
+		if !ok {
+			return v.bad(durationHint, "%q is not a duration", s)
+		}
+		if d < low || d > high {
+			return v.bad("", "is %s; it must be from %s to %s", s, formatDuration(low), formatDuration(high))
+		}
+		*dst = d
+		return nil
+	}
+}
+
+const durationHint = `a duration is a number and its unit: "500ms", "15s", "10m", "12h" or "30d"`
+
+// parseDuration reads what time.ParseDuration does, and days in front of it.
+func parseDuration(s string) (d time.Duration, ok bool) {
+	days, rest, found := strings.Cut(s, "d")
+	if !found {
+		days, rest = "0", s
+	}
+	n, err := strconv.ParseUint(days, 10, 16)
+	if err != nil {
+		return 0, false
+	}
+	if rest != "" || !found {
+		if d, err = time.ParseDuration(rest); err != nil || found && d < 0 {
+			return 0, false
+		}
+	}
+	sum := d + time.Duration(n)*day
+	return sum, sum >= d
+}
+
+func formatDuration(d time.Duration) string {
+	switch {
+	case d >= day && d%day == 0:
+		return strconv.FormatInt(int64(d/day), 10) + "d"
+	case d >= time.Hour && d%time.Hour == 0:
+		return strconv.FormatInt(int64(d/time.Hour), 10) + "h"
+	case d >= time.Minute && d%time.Minute == 0:
+		return strconv.FormatInt(int64(d/time.Minute), 10) + "m"
+	}
+	return d.String()
+}

@@ -1,0 +1,125 @@
+package config
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/tributary-edge/tributary/ingest/route"
+)
+
+// A section is one [name] or, if it repeats, [[name]], with all the keys it has.
+type section struct {
+	name    string
+	repeats bool
+	fields  []field
+}
+
+// A field is one key.
+type field struct {
+	key  string
+	read decoder
+}
+
+// title is how people see the section in the file.
+func (s *section) title() string {
+	if s.repeats {
+		return "[[" + s.name + "]]"
+	}
+	return "[" + s.name + "]"
+}
+
+// field returns the field called key, or nil.
+func (s *section) field(key string) *field {
+	for i := range s.fields {
+		if s.fields[i].key == key {
+			return &s.fields[i]
+		}
+	}
+	return nil
+}
+
+func (s *section) keys() []string {
+	keys := make([]string, len(s.fields))
+	for i := range s.fields {
+		keys[i] = s.fields[i].key
+	}
+	return keys
+}
+
+// sectionsOf lists every key there is, and where in c its value goes.
+func sectionsOf(c *Config) []section {
+	return []section{
+		{name: "node", fields: []field{
+			{"name", text(&c.Node.Name, nodeName)},
+			{"data_dir", dataDir(&c.Node.DataDir)},
+			{"site", text(&c.Node.Site, siteName)},
+		}},
+		{name: "mqtt", fields: []field{
+			{"listen", list(&c.MQTT.Listen, listenAddress, `listen = ["127.0.0.1:1883"]`)},
+			{"allow_anonymous", boolean(&c.MQTT.AllowAnonymous)},
+			{"max_clients", integer(&c.MQTT.MaxClients, 1, 100_000)},
+			{"max_packet", maxPacket(&c.MQTT.MaxPacketBytes)},
+			{"receive_maximum", integer(&c.MQTT.ReceiveMaximum, 1, 65535)},
+			{"max_topic_levels", integer(&c.MQTT.MaxTopicLevels, 1, 128)},
+		}},
+		{name: "ack", fields: []field{
+			{"level", choice(new(string), []option[string]{{word: "disk"}}, "memory", "replicated")},
+			{"window", ackWindow(&c.Ack)},
+		}},
+		{name: "log", fields: []field{
+			{"max_size", maxSize(&c.Log)},
+			{"max_age", maxAge(&c.Log.MaxAge)},
+			{"segment", segment(&c.Log.SegmentBytes)},
+			{"on_full", choice(new(string), []option[string]{{word: "refuse"}}, "drop-oldest")},
+			{"compression", choice(&c.Log.Compress, []option[bool]{{"zstd", true}, {"none", false}})},
+		}},
+		{name: "kafka", fields: kafkaFields(&c.Kafka)},
+		{name: "route", repeats: true, fields: []field{
+			{"match", func(v value) []fault { return text(&lastRoute(c).Match, nil)(v) }},
+			{"topic", func(v value) []fault { return text(&lastRoute(c).Topic, nil)(v) }},
+			{"key", func(v value) []fault { return text(&lastRoute(c).Key, recordKey)(v) }},
+		}},
+		{name: "default_route", fields: []field{
+			{"topic", text(&c.DefaultRoute.Topic, nil)},
+			{"key", text(&c.DefaultRoute.Key, recordKey)},
+			{"dead_letter", text(&c.DefaultRoute.DeadLetter, nil)},
+		}},
+		{name: "status", fields: []field{
+			{"listen", statusListen(&c.Status.Listen)},
+			{"socket", text(&c.Status.Socket, nil)},
+		}},
+		{name: "logging", fields: []field{
+			{"level", choice(&c.Logging.Level, []option[slog.Level]{
+				{"debug", slog.LevelDebug}, {"info", slog.LevelInfo}, {"warn", slog.LevelWarn}, {"error", slog.LevelError},
+			})},
+			{"format", choice(&c.Logging.Format, []option[LogFormat]{{"auto", Auto}, {"text", Text}, {"json", JSON}})},
+		}},
+	}
+}
+
+func kafkaFields(k *Kafka) []field {
+	return []field{
+		{"brokers", list(&k.Brokers, broker, `brokers = ["broker1.example.com:9092"]`)},
+		{"client_id", text(&k.ClientID, notEmpty)},
+		{"linger", duration(&k.Linger, 0, time.Hour)},
+		{"batch", size(&k.BatchBytes, 16<<10, 64<<20)},
+		{"create_topics", boolean(&k.CreateTopics)},
+		{"partitions", integer(&k.Partitions, 1, 10_000)},
+		{"replication_factor", replicationFactor(&k.ReplicationFactor)},
+		{"positions_topic", text(&k.PositionsTopic, kafkaTopic)},
+		{"transaction_timeout", duration(&k.TransactionTimeout, 5*time.Second, 15*time.Minute)},
+		{"socks5", text(&k.SOCKS5, optional(remoteAddress))},
+		{"tls", boolean(&k.TLS)},
+		{"ca_file", text(&k.CAFile, nil)},
+		{"cert_file", text(&k.CertFile, nil)},
+		{"key_file", text(&k.KeyFile, nil)},
+		{"sasl", choice(&k.SASL, []option[SASL]{
+			{"none", NoSASL}, {"plain", Plain}, {"scram-sha-256", ScramSHA256}, {"scram-sha-512", ScramSHA512},
+		}, "oauthbearer")},
+		{"username", text(&k.Username, nil)},
+		{"password_file", text(&k.PasswordFile, nil)},
+	}
+}
+
+// lastRoute is the route that is being read.
+func lastRoute(c *Config) *route.Rule { return &c.Routes[len(c.Routes)-1] }

@@ -1,0 +1,177 @@
+package config
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Severity is how bad a Problem is.
+type Severity int
+
+// An Error keeps a node from starting; a Warning does not.
+const (
+	Error Severity = iota
+	Warning
+)
+
+// String returns what a person reads: "error" or "warn".
+func (s Severity) String() string {
+	if s == Warning {
+		return "warn"
+	}
+	return "error"
+}
+
+// A Problem is one thing that is wrong or doubtful, and where.
+type Problem struct {
+	File      string
+	Line, Col int // from 1; Col counts characters
+	Width     int // how many characters are meant
+	Severity  Severity
+	Message   string
+	Source    string // the line, safe to print on a terminal; empty at the end of the file
+	Hint      string // what to write instead; may be empty
+}
+
+// String returns the problem as lines for a person, with a newline at the end:
+//
+//	tributary.toml:9:1  error  unknown key "lsten" in [mqtt] (did you mean "listen"?)
+//	  9 | lsten = ["0.0.0.0:1883"]
+//	    | ~~~~~
+func (p Problem) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s:%d:%d  %-5s  %s\n", p.File, p.Line, p.Col, p.Severity, p.Message)
+	if p.Source != "" {
+		fmt.Fprintf(&b, "%3d | %s\n", p.Line, p.Source)
+		space := max(0, p.Col-1)
+		room := utf8.RuneCountInString(p.Source) - space
+		if room >= 0 { // at 0 something is missing behind the line's end
+			fmt.Fprintf(&b, "    | %s%s\n", strings.Repeat(" ", space), strings.Repeat("~", max(1, min(room, p.Width))))
+		}
+	}
+	if p.Hint != "" {
+		fmt.Fprintf(&b, "    hint: %s\n", p.Hint)
+	}
+	return b.String()
+}
+
+// maxSourceChars is how much of a long line is shown.
+const maxSourceChars = 160
+
+// A span is a piece of the file: the bytes [from, to).
+type span struct{ from, to int }
+
+// A document is the text of a configuration and the name people know it by.
+type document struct {
+	name string
+	src  []byte
+}
+
+// line returns the number, from 1, and the bytes of the line that has offset,
+// without its end.
+func (d *document) line(offset int) (number int, of span) {
+	start := bytes.LastIndexByte(d.src[:offset], '\n') + 1
+	end := len(d.src)
+	if n := bytes.IndexByte(d.src[start:], '\n'); n >= 0 {
+		end = start + n
+	}
+	if end > start && d.src[end-1] == '\r' {
+		end--
+	}
+	return 1 + bytes.Count(d.src[:start], []byte{'\n'}), span{start, end}
+}
+
+// problem returns a Problem at a place, which it cuts to the file and to the
+// place's first line.
+func (d *document) problem(at span, severity Severity, message, hint string) Problem {
+	at.from = min(at.from, len(d.src))
+	number, line := d.line(at.from)
+	at.from = d.charStart(min(at.from, line.to))
+	at.to = d.charStart(min(max(at.to, at.from), line.to))
+	return Problem{
+		File:     d.name,
+		Line:     number,
+		Col:      1 + utf8.RuneCount(d.src[line.from:at.from]),
+		Width:    utf8.RuneCount(d.src[at.from:at.to]),
+		Severity: severity,
+		Message:  message,
+		Source:   printable(withoutSecret(string(d.src[line.from:line.to]))),
+		Hint:     hint,
+	}
+}
+
+// charStart moves an offset in the middle of a character to its start. Bytes that
+// are no character stand for themselves.
+func (d *document) charStart(offset int) int {
+	for back := 1; back < utf8.UTFMax && back <= offset; back++ {
+		if _, size := utf8.DecodeRune(d.src[offset-back:]); size > back {
+			return offset - back
+		}
+	}
+	return offset
+}
+
+// printable returns line with one visible character for each of its own, so that
+// it cannot steer a terminal and underlines stay in place.
+func printable(line string) string {
+	var b strings.Builder
+	count := 0
+	for _, r := range strings.TrimRightFunc(line, unicode.IsSpace) {
+		if count++; count > maxSourceChars {
+			return b.String() + "..."
+		}
+		switch {
+		case r == '\t':
+			r = ' '
+		case !unicode.IsPrint(r):
+			r = '?'
+		}
+		b.WriteRune(r)
+	}
+	return b.String()
+}
+
+// withoutSecret returns line without the value of a key that may hold a secret:
+// what check prints ends up in tickets.
+func withoutSecret(line string) string {
+	at := secretAt(line)
+	if at < 0 {
+		return line
+	}
+	end := strings.IndexAny(line[at:], "=:")
+	if end < 0 {
+		return line
+	}
+	return line[:at+end+1] + " ..."
+}
+
+// secretAt returns where s has a word that a secret is usually called by, or -1.
+// The names of files are no secrets.
+func secretAt(s string) int {
+	for at := range len(s) {
+		for _, word := range []string{"pass", "secret", "token"} {
+			if hasPrefixFold(s[at:], word) && !hasPrefixFold(s[at:], "password_file") {
+				return at
+			}
+		}
+	}
+	return -1
+}
+
+func hasPrefixFold(s, prefix string) bool {
+	return len(s) >= len(prefix) && strings.EqualFold(s[:len(prefix)], prefix)
+}
+
+// span returns the place of a line and a column that count from 1, the column in
+// bytes.
+func (d *document) span(line, column int) span {
+	at := 0
+	for range line - 1 {
+		at = nextLine(d.src, at)
+	}
+	at = min(at+column-1, len(d.src))
+	return span{at, at + 1}
+}

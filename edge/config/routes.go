@@ -1,0 +1,93 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/tributary-edge/tributary/ingest/route"
+)
+
+// checkRoutes compiles the routes and puts what is wrong with them where it
+// stands in the file.
+func (r *reader) checkRoutes() {
+	c := r.config
+	var rules []route.Rule
+	var reads []*routeRead // of rules
+	for i, read := range r.routes {
+		r.checkComplete(i, read)
+		if !read.wrong {
+			rules, reads = append(rules, c.Routes[i]), append(reads, read)
+		}
+	}
+	table, err := route.Compile(rules, route.Rule{Topic: c.DefaultRoute.Topic, Key: c.DefaultRoute.Key}, route.Facts{
+		Node:       c.Node.Name,
+		Site:       c.Node.Site,
+		DeadLetter: c.DefaultRoute.DeadLetter,
+		Reserved:   []string{c.Kafka.PositionsTopic},
+	})
+	var wrong *route.CompileError
+	if errors.As(err, &wrong) {
+		for _, f := range wrong.Faults {
+			// A default that is wrong can only be in the way of the positions.
+			at, title := r.place("default_route."+f.Field, "kafka.positions_topic"), "[default_route]"
+			if f.Rule != route.Fallback {
+				at, title = reads[f.Rule].place(f.Field), "[[route]]"
+			}
+			r.errorAt(at, fmt.Sprintf("%s %s: %s", title, f.Field, f.Reason), "")
+		}
+		return
+	}
+	c.Table = table
+	r.warnOfCovered(table, reads)
+	for i, read := range reads {
+		r.warnOfManyTopics("[[route]]", rules[i].Topic, read.place("topic"))
+	}
+	r.warnOfManyTopics("[default_route]", c.DefaultRoute.Topic, r.place("default_route.topic"))
+}
+
+// place returns where key is set, else the header of the route.
+func (read *routeRead) place(key string) span {
+	if at, ok := read.seen[key]; ok {
+		return at
+	}
+	return read.at
+}
+
+// checkComplete checks that a route has the keys that have no default.
+func (r *reader) checkComplete(i int, read *routeRead) {
+	for _, f := range []struct{ key, hint string }{
+		{"match", `match = "plant/{line}/#"`},
+		{"topic", `topic = "telemetry", or topic = "" to keep these messages on this node`},
+	} {
+		if _, ok := read.seen[f.key]; ok {
+			continue
+		}
+		read.wrong = true
+		if !r.partial && !r.failedAt(routePath(i, f.key)) {
+			r.errorAt(read.at, "[[route]] needs "+f.key, f.hint)
+		}
+	}
+}
+
+// warnOfCovered warns of routes that never win.
+func (r *reader) warnOfCovered(table *route.Table, reads []*routeRead) {
+	for i, read := range reads {
+		if by, covered := table.Covered(i); covered {
+			line, _ := r.doc.line(reads[by].at.from)
+			r.warnAt(read.place("match"),
+				fmt.Sprintf("[[route]] match: never gets a message, because the route on line %d takes them all", line),
+				"the first route that matches wins: put the narrower one first")
+		}
+	}
+}
+
+// warnOfManyTopics warns of a topic template that lets devices make up topics.
+func (r *reader) warnOfManyTopics(title, template string, at span) {
+	for _, variable := range []string{"{topic}", "{client_id}", "{username}"} {
+		if r.config.Kafka.CreateTopics && strings.Contains(template, variable) {
+			r.warnAt(at, fmt.Sprintf("%s topic: %s lets devices create any number of topics in Kafka", title, variable),
+				"use it in key, or set create_topics = false under [kafka]")
+		}
+	}
+}

@@ -1,0 +1,175 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/pelletier/go-toml/v2"
+)
+
+// place returns where the first of the keys that is set stands, else the header
+// of the first one's section, else the start of the file.
+func (r *reader) place(keys ...string) span {
+	for _, key := range keys {
+		if at, ok := r.seen[key]; ok {
+			return at
+		}
+	}
+	title, _, _ := strings.Cut(keys[0], ".")
+	return r.seen["["+title+"]"]
+}
+
+func (r *reader) isSet(key string) bool {
+	_, ok := r.seen[key]
+	return ok
+}
+
+// fillNodeName names a node that has no name after its host.
+func (r *reader) fillNodeName() {
+	if r.config.Node.Name != "" || r.failedAt("node.name") {
+		return
+	}
+	host, err := os.Hostname()
+	reason, _ := nodeName(host)
+	if err != nil || host == "" || reason != "" {
+		r.errorAt(r.place("node.name"), fmt.Sprintf("[node] name: the host name %q cannot be the node's name", host),
+			`name = "gateway-1"`)
+		return
+	}
+	r.config.Node.Name = host
+}
+
+// failedAt reports whether the value of key has an error already, so that it says
+// nothing about others.
+func (r *reader) failedAt(key string) bool { return r.wrong[key] }
+
+// checkTogether checks what no key can know alone.
+func (r *reader) checkTogether() {
+	if !r.isSet("kafka.brokers") && !r.failedAt("kafka.brokers") && !r.partial {
+		r.errorAt(r.place("kafka.brokers"), "[kafka] brokers is missing: it is the one key without a default",
+			`brokers = ["broker1.example.com:9092"] under [kafka]`)
+	}
+	r.checkListeners()
+	r.checkTLS()
+	r.checkLogin()
+	r.checkTopicCreation()
+	r.checkLog()
+	r.checkSocket()
+}
+
+// checkListeners keeps an open door closed: this version cannot tell devices
+// apart.
+func (r *reader) checkListeners() {
+	m, status := &r.config.MQTT, r.config.Status.Listen
+	if slices.Contains(m.Listen, status) && !strings.HasSuffix(status, ":0") {
+		r.errorAt(r.place("status.listen"), fmt.Sprintf("[status] listen: %q is taken by [mqtt] listen", status), `listen = "127.0.0.1:9880"`)
+	}
+	if m.AllowAnonymous || r.failedAt("mqtt.allow_anonymous") {
+		return
+	}
+	for i, address := range m.Listen {
+		if !isLoopback(address) {
+			r.errorAt(r.place(itemPath("mqtt.listen", i)),
+				fmt.Sprintf("[mqtt] listen: %q is open to the network, and this version has no authentication", address),
+				`add allow_anonymous = true if every device there may publish, or listen = ["127.0.0.1:1883"]`)
+		}
+	}
+}
+
+func (r *reader) checkTLS() {
+	k := &r.config.Kafka
+	for _, f := range []struct{ key, value string }{{"ca_file", k.CAFile}, {"cert_file", k.CertFile}, {"key_file", k.KeyFile}} {
+		if f.value != "" && !k.TLS && !r.failedAt("kafka.tls") {
+			r.errorAt(r.place("kafka."+f.key), fmt.Sprintf("[kafka] %s is set, but tls is not", f.key), "tls = true")
+		}
+	}
+	switch {
+	case k.CertFile != "" && k.KeyFile == "" && !r.failedAt("kafka.key_file"):
+		r.errorAt(r.place("kafka.cert_file"), "[kafka] cert_file needs key_file as well", `key_file = "client.key"`)
+	case k.KeyFile != "" && k.CertFile == "" && !r.failedAt("kafka.cert_file"):
+		r.errorAt(r.place("kafka.key_file"), "[kafka] key_file needs cert_file as well", `cert_file = "client.crt"`)
+	}
+}
+
+func (r *reader) checkLogin() {
+	k := &r.config.Kafka
+	if r.failedAt("kafka.sasl") {
+		return
+	}
+	for _, f := range []struct{ key, value, hint string }{
+		{"username", k.Username, `username = "edge1"`},
+		{"password_file", k.PasswordFile, `password_file = "/etc/tributary/kafka.password"`},
+	} {
+		switch {
+		case r.failedAt("kafka." + f.key):
+		case k.SASL == NoSASL && f.value != "":
+			r.errorAt(r.place("kafka."+f.key), fmt.Sprintf("[kafka] %s is set, but sasl is not", f.key),
+				`sasl = "scram-sha-512", or "plain" or "scram-sha-256"`)
+		case k.SASL != NoSASL && f.value == "" && !r.partial:
+			r.errorAt(r.place("kafka.sasl"), fmt.Sprintf("[kafka] sasl needs %s as well", f.key), f.hint)
+		}
+	}
+	if k.SASL == Plain && !k.TLS && !r.failedAt("kafka.tls") {
+		r.warnAt(r.place("kafka.sasl"), `[kafka] sasl: "plain" without tls shows the password to everyone on the way`, "tls = true")
+	}
+}
+
+func (r *reader) checkTopicCreation() {
+	if r.config.Kafka.CreateTopics {
+		return
+	}
+	for _, key := range []string{"kafka.partitions", "kafka.replication_factor"} {
+		if r.isSet(key) && !r.failedAt(key) {
+			r.warnAt(r.place(key), fmt.Sprintf("[kafka] %s does nothing, because create_topics is false", strings.TrimPrefix(key, "kafka.")), "")
+		}
+	}
+}
+
+// minSegments is how many segments a log needs to turn over.
+const minSegments = 4
+
+func (r *reader) checkLog() {
+	l := &r.config.Log
+	if least := minSegments * l.SegmentBytes; l.MaxPercent == 0 && l.MaxBytes < least && !r.failedAt("log.segment") {
+		r.errorAt(r.place("log.max_size"), fmt.Sprintf("[log] max_size is %s; with segments of %s it must be at least %s",
+			formatSize(l.MaxBytes), formatSize(l.SegmentBytes), formatSize(least)), "")
+	}
+}
+
+// maxSocketBytes is the longest path of a unix socket on Linux: sun_path less its
+// final zero.
+const maxSocketBytes = 107
+
+func (r *reader) checkSocket() {
+	c := r.config
+	if c.Status.Socket == "" {
+		c.Status.Socket = filepath.Join(c.Node.DataDir, "admin.sock")
+	}
+	if n := len(c.Status.Socket); n > maxSocketBytes {
+		r.errorAt(r.place("status.socket", "node.data_dir"),
+			fmt.Sprintf("[status] socket has %d characters in its path; the system allows %d", n, maxSocketBytes),
+			`socket = "/run/tributary/admin.sock"`)
+	}
+}
+
+// checkStrictly finds what our own reading is too lenient for, such as a section
+// that is opened in two ways. It only runs on a file without other errors.
+func (r *reader) checkStrictly() {
+	if r.failed() {
+		return
+	}
+	var all map[string]any
+	var wrong *toml.DecodeError
+	switch err := toml.Unmarshal(r.doc.src, &all); {
+	case err == nil:
+	case errors.As(err, &wrong):
+		line, column := wrong.Position()
+		r.errorAt(r.doc.span(line, column), "this is not TOML: "+plain(strings.TrimPrefix(wrong.Error(), "toml: ")), "")
+	default:
+		r.errorAt(span{}, "this is not TOML: "+plain(strings.TrimPrefix(err.Error(), "toml: ")), "")
+	}
+}

@@ -1,0 +1,209 @@
+package edge
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/tributary-edge/tributary"
+	"github.com/tributary-edge/tributary/edge/config"
+	"github.com/tributary-edge/tributary/edge/status"
+	"github.com/tributary-edge/tributary/sync/uplink"
+)
+
+// stoppedRetry is how long the uplink rests after it found a contradiction that
+// only a person can resolve.
+const stoppedRetry = time.Minute
+
+// forward moves every ledger into Kafka: those of earlier processes first, the
+// oldest first, so that each device stays in order over a restart (U2); then the
+// live one, for ever.
+func (n *Node) forward(ctx context.Context) error {
+	cfg, err := uplinkConfig(n.cfg)
+	if err != nil {
+		return err
+	}
+	cfg.Logger = n.logger
+	for _, l := range n.log.Ledgers() {
+		if l.Live || n.up.position(l.ID).Next == l.To {
+			continue
+		}
+		n.logger.Info("forwarding an earlier ledger", "ledger", l.ID.String(), "from", n.up.position(l.ID).Next, "to", l.To)
+		if err := n.forwardLedger(ctx, cfg, l.ID); err != nil {
+			return err
+		}
+	}
+	return n.forwardLedger(ctx, cfg, n.log.Ledger())
+}
+
+func (n *Node) forwardLedger(ctx context.Context, cfg uplink.Config, id tributary.LedgerID) error {
+	for {
+		cfg.Hint = n.up.position(id).Next
+		src, err := n.log.Reader(id)
+		if err != nil {
+			return err
+		}
+		err = uplink.Forward(ctx, cfg, src, n.up)
+		src.Close()
+		var stopped *uplink.Stopped
+		if !errors.As(err, &stopped) {
+			return err
+		}
+		n.logger.Error("the uplink has stopped", "ledger", id.String(), "error", err)
+		n.up.stop(stopped)
+		select {
+		case <-time.After(stoppedRetry):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// uplinkConfig turns the [kafka] section into what the uplink wants, and reads
+// the files that it names.
+func uplinkConfig(c *config.Config) (uplink.Config, error) {
+	k := &c.Kafka
+	u := uplink.Config{
+		Brokers: k.Brokers, Site: c.Node.Site, Node: c.Node.Name,
+		CreateTopics: k.CreateTopics, Partitions: k.Partitions, ReplicationFactor: k.ReplicationFactor,
+		PositionsTopic: k.PositionsTopic, DeadLetter: c.DefaultRoute.DeadLetter,
+		Linger: k.Linger, BatchBytes: max(k.BatchBytes, 64<<10), TransactionTimeout: k.TransactionTimeout,
+	}
+	if k.SOCKS5 != "" {
+		u.Proxy = "socks5://" + k.SOCKS5
+	}
+	if k.SASL != config.NoSASL {
+		password, err := os.ReadFile(k.PasswordFile)
+		if err != nil {
+			return u, fmt.Errorf("read [kafka] password_file: %w", err)
+		}
+		mechanisms := map[config.SASL]string{config.Plain: "plain", config.ScramSHA256: "scram-sha-256", config.ScramSHA512: "scram-sha-512"}
+		u.SASL = uplink.SASL{Mechanism: mechanisms[k.SASL], User: k.Username, Password: strings.TrimRight(string(password), "\r\n")}
+	}
+	if !k.TLS {
+		return u, nil
+	}
+	u.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
+	if k.CAFile != "" {
+		pem, err := os.ReadFile(k.CAFile)
+		if err != nil {
+			return u, fmt.Errorf("read [kafka] ca_file: %w", err)
+		}
+		u.TLS.RootCAs = x509.NewCertPool()
+		if !u.TLS.RootCAs.AppendCertsFromPEM(pem) {
+			return u, fmt.Errorf("[kafka] ca_file %s holds no certificate in PEM form", k.CAFile)
+		}
+	}
+	if k.CertFile != "" {
+		pair, err := tls.LoadX509KeyPair(k.CertFile, k.KeyFile)
+		if err != nil {
+			return u, fmt.Errorf("read [kafka] cert_file and key_file: %w", err)
+		}
+		u.TLS.Certificates = []tls.Certificate{pair}
+	}
+	return u, nil
+}
+
+// uplinkState is what the node knows of the way to Kafka. It is the uplink's
+// Observer.
+type uplinkState struct {
+	moved chan struct{} // one slot: a position moved
+
+	mu      sync.Mutex // guards what follows
+	pos     map[tributary.LedgerID]tributary.Position
+	dirty   bool
+	report  status.Uplink
+	retired uplink.Counters // of ledgers that are done
+	current uplink.Counters
+}
+
+func newUplinkState(started time.Time) *uplinkState {
+	return &uplinkState{
+		moved: make(chan struct{}, 1), pos: map[tributary.LedgerID]tributary.Position{},
+		report: status.Uplink{State: uplink.Connecting.String(), Since: started},
+	}
+}
+
+// Committed implements uplink.Observer.
+func (u *uplinkState) Committed(c uplink.Commit) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.pos[c.Position.Ledger] = c.Position
+	u.dirty = true
+	u.report.Sent += uint64(c.Records)            //nolint:gosec // G115: counts are not negative
+	u.report.SentBytes += uint64(c.Bytes)         //nolint:gosec // G115: counts are not negative
+	u.report.DeadLetters += uint64(c.DeadLetters) //nolint:gosec // G115: counts are not negative
+	u.report.Transactions++
+	u.report.Cluster = c.KafkaClusterID
+	select {
+	case u.moved <- struct{}{}:
+	default:
+	}
+}
+
+// State implements uplink.Observer.
+func (u *uplinkState) State(s uplink.Status) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if s.Counters.Failed < u.current.Failed || s.Counters.Transactions < u.current.Transactions { // the next ledger's Forward
+		u.retired.Failed += u.current.Failed
+		u.retired.Fenced += u.current.Fenced
+	}
+	u.current = s.Counters
+	u.report.Failed, u.report.Fenced = u.retired.Failed+s.Counters.Failed, u.retired.Fenced+s.Counters.Fenced
+	u.change(s.State.String(), s.What, s.Do)
+}
+
+func (u *uplinkState) stop(s *uplink.Stopped) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.change("stopped", s.What, s.Do)
+}
+
+func (u *uplinkState) change(state, what, do string) {
+	if u.report.State != state {
+		u.report.Since = time.Now()
+	}
+	u.report.State, u.report.What, u.report.Do = state, what, do
+}
+
+func (u *uplinkState) recall(p tributary.Position) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.pos[p.Ledger] = p
+}
+
+func (u *uplinkState) position(id tributary.LedgerID) tributary.Position {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.pos[id]
+}
+
+func (u *uplinkState) positions() []tributary.Position {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.dirty = false
+	all := make([]tributary.Position, 0, len(u.pos))
+	for _, p := range u.pos {
+		all = append(all, p)
+	}
+	return all
+}
+
+func (u *uplinkState) changed() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.dirty
+}
+
+func (u *uplinkState) snapshot() status.Uplink {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.report
+}

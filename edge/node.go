@@ -1,0 +1,236 @@
+// Package edge is one gateway, put together: the MQTT door, the log, and the
+// uplink to Kafka. It is the only package that knows all parts, and holds no
+// logic that a part could hold.
+package edge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/tributary-edge/tributary/edge/config"
+	"github.com/tributary-edge/tributary/ingest"
+	"github.com/tributary-edge/tributary/ingest/route"
+	"github.com/tributary-edge/tributary/log/clock"
+	"github.com/tributary-edge/tributary/log/disk"
+	"github.com/tributary-edge/tributary/log/meta"
+	"github.com/tributary-edge/tributary/log/record"
+	"github.com/tributary-edge/tributary/log/store"
+)
+
+// Version is what this build calls itself; the linker sets it for a release.
+//
+//nolint:gochecknoglobals // -ldflags needs a variable
+var Version = "0.1.0-dev"
+
+// segmentsDir is the folder of the log in the data directory.
+const segmentsDir = "log"
+
+// Node is one gateway.
+type Node struct {
+	cfg     *config.Config
+	logger  *slog.Logger
+	lock    io.Closer
+	meta    *meta.DB
+	id      meta.Identity
+	log     *store.Log
+	door    *ingest.Door
+	reader  *store.Reader // of the live ledger, for local subscribers
+	damaged int
+	started time.Time
+	up      *uplinkState
+	ready   chan struct{}
+}
+
+// Open takes the data directory, recovers what earlier processes left in it and
+// prepares everything; nothing listens yet. The error of a directory that
+// another process has, that cannot be read, or that a newer version wrote says
+// so; nothing was changed then.
+func Open(cfg *config.Config, logger *slog.Logger) (n *Node, err error) {
+	n = &Node{cfg: cfg, logger: logger, started: time.Now(), ready: make(chan struct{})}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, n.Close())
+			n = nil
+		}
+	}()
+	lock, err := disk.Lock(cfg.Node.DataDir)
+	if err != nil {
+		return n, explainDir(cfg.Node.DataDir, err)
+	}
+	n.lock = lock
+	db, aside, err := meta.Open(cfg.Node.DataDir)
+	if err != nil {
+		return n, explainDir(cfg.Node.DataDir, err)
+	}
+	n.meta = db
+	if aside != "" {
+		logger.Warn("the meta file was damaged and is set aside; the node has a new id, no record is lost", "file", aside)
+	}
+	if n.id, err = db.Start(); err != nil {
+		return n, explainDir(cfg.Node.DataDir, err)
+	}
+	if err := n.openLog(); err != nil {
+		return n, explainDir(cfg.Node.DataDir, err)
+	}
+	return n, n.openDoor()
+}
+
+// explainDir says what to do about a data directory that cannot be used.
+func explainDir(dir string, err error) error {
+	if errors.Is(err, os.ErrPermission) {
+		return fmt.Errorf("data directory %s cannot be used: %w; nothing was changed: run as the user who owns it, or chown it", dir, err)
+	}
+	return fmt.Errorf("data directory %s: %w", dir, err)
+}
+
+func (n *Node) openLog() error {
+	cfg := &n.cfg.Log
+	fs, err := disk.Dir(filepath.Join(n.cfg.Node.DataDir, segmentsDir))
+	if err != nil {
+		return err
+	}
+	maxBytes := cfg.MaxBytes
+	if maxBytes == 0 {
+		total, _, err := fs.Space()
+		if err != nil {
+			return err
+		}
+		maxBytes = total / 100 * int64(cfg.MaxPercent)
+	}
+	window := n.cfg.Ack.Window
+	if n.cfg.Ack.WindowAuto && disk.Flash(n.cfg.Node.DataDir) {
+		window = flashWindow
+	}
+	opening := &record.Record{Key: []byte("open"), Value: n.opening(), Millis: n.started.UnixMilli()}
+	l, found, err := store.Open(fs, store.Options{
+		SegmentBytes: cfg.SegmentBytes, MaxBytes: maxBytes, MaxAge: cfg.MaxAge, Window: window, Compress: cfg.Compress,
+		Opening: opening, Boot: clock.Boot(), Uptime: clock.UptimeMillis, Synced: clock.Synced,
+	})
+	if err != nil {
+		return err
+	}
+	n.log, n.damaged = l, len(found.Rot)
+	for i := range found.Rot {
+		n.logger.Error("the disk has damaged a part of the log", "what", found.Rot[i].Error())
+	}
+	n.logger.Info("log recovered", "segments", found.Segments, "scanned", found.Scanned, "torn_tail", found.Torn,
+		"ledgers", len(l.Ledgers()), "live", l.Ledger().String(), "max_bytes", maxBytes, "window", window.String())
+	return nil
+}
+
+// flashWindow is how long a group gathers on an SD card or eMMC, where each
+// flush costs life.
+const flashWindow = 100 * time.Millisecond
+
+func (n *Node) openDoor() error {
+	reader, err := n.log.Reader(n.log.Ledger())
+	if err != nil {
+		return err
+	}
+	n.reader = reader
+	n.up = newUplinkState(n.started)
+	n.door, err = ingest.New(ingest.Options{
+		Listen: n.cfg.MQTT.Listen, Log: n.log, Reader: reader, Router: router{n.cfg.Table},
+		IsFull:     func(err error) bool { return errors.As(err, new(*store.FullError)) },
+		DeadLetter: n.cfg.DefaultRoute.DeadLetter,
+		MaxClients: n.cfg.MQTT.MaxClients, MaxPacketBytes: n.cfg.MQTT.MaxPacketBytes, ReceiveMaximum: int(n.cfg.MQTT.ReceiveMaximum),
+		Logger: n.logger,
+	})
+	if err != nil {
+		return err
+	}
+	n.log.OnCommit(n.door.Committed)
+	return n.replay()
+}
+
+// router fits a route.Table to the door.
+type router struct{ table *route.Table }
+
+func (r router) Route(topic, clientID, username string) (stream string, key []byte, err error) {
+	target, err := r.table.Resolve(topic, clientID, username)
+	return target.Topic, target.Key, err
+}
+
+// Ready is closed when devices can connect.
+func (n *Node) Ready() <-chan struct{} { return n.ready }
+
+// Door returns the MQTT door, whose addresses are known once Ready is closed.
+func (n *Node) Door() *ingest.Door { return n.door }
+
+// Run serves until ctx ends. Then it takes nothing more from devices, makes what
+// it took durable, acknowledges it, notes how far Kafka is, and returns nil. A
+// log that fails does not end it: what is stored is still forwarded.
+func (n *Node) Run(ctx context.Context) error {
+	logCtx, stopLog := context.WithCancel(context.WithoutCancel(ctx)) // outlives the door, which waits for it
+	defer stopLog()
+	var logDone, rest sync.WaitGroup
+	logDone.Go(func() {
+		if err := n.log.Run(logCtx); err != nil {
+			n.logger.Error("the log has failed; devices are refused from now on, what is stored is still forwarded", "error", err)
+		}
+	})
+	errs := make(chan error, 4)
+	part := func(name string, f func(context.Context) error) {
+		rest.Go(func() {
+			if err := f(ctx); err != nil && !errors.Is(err, context.Canceled) {
+				errs <- fmt.Errorf("%s: %w", name, err)
+			}
+		})
+	}
+	part("uplink", n.forward)
+	part("keep", n.keep)
+	part("admin", n.serveAdmin)
+	door := make(chan error, 1)
+	go func() { door <- n.door.Run(ctx) }()
+	select {
+	case <-n.door.Ready():
+		close(n.ready)
+	case err := <-door:
+		door <- err
+	}
+
+	var err error
+	select {
+	case err = <-door:
+		if ctx.Err() == nil {
+			return fmt.Errorf("the MQTT door: %w", err) // it could not listen; the process ends
+		}
+	case err = <-errs:
+		return err
+	}
+	rest.Wait()
+	stopLog()
+	logDone.Wait()
+	return errors.Join(err, n.save())
+}
+
+// Close gives the data directory back. Run has ended, or was never called.
+func (n *Node) Close() error {
+	var errs []error
+	if n.reader != nil {
+		n.reader.Close()
+	}
+	if n.meta != nil {
+		errs = append(errs, n.meta.Close())
+	}
+	if n.lock != nil {
+		errs = append(errs, n.lock.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// opening is the first record of the ledger: who writes it.
+func (n *Node) opening() []byte {
+	return fmt.Appendf(nil, `{"v":1,"node":%q,"node_id":%q,"site":%q,"boots":%d,"version":%q}`,
+		n.cfg.Node.Name, n.id.Node, n.cfg.Node.Site, n.id.Boots, Version)
+}
+
+// LogDir returns where the log lies in a data directory.
+func LogDir(dataDir string) string { return filepath.Join(dataDir, segmentsDir) }

@@ -1,0 +1,164 @@
+package edge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/tributary-edge/tributary"
+	"github.com/tributary-edge/tributary/log/meta"
+	"github.com/tributary-edge/tributary/log/record"
+	"github.com/tributary-edge/tributary/log/store"
+)
+
+// replay gives the door what earlier processes knew of QoS 2 packet ids: the
+// checkpoint, and every record after it. It then tells the log how far Kafka is
+// known to be.
+func (n *Node) replay() error {
+	start := time.Now()
+	c, ok, err := n.meta.Checkpoint()
+	if err != nil {
+		return err
+	}
+	ledgers := n.log.Ledgers()
+	first := 0
+	if ok {
+		for first < len(ledgers) && ledgers[first].ID != c.Ledger {
+			first++
+		}
+		if first == len(ledgers) { // the ledger is gone, so all that is here came later, or nothing did
+			first = 0
+		}
+		if err := n.door.Restore(c.State); err != nil {
+			n.logger.Warn("the QoS 2 checkpoint cannot be read; all ledgers are replayed instead", "error", err)
+			ok, first = false, 0
+		}
+	}
+	records := 0
+	for _, l := range ledgers[first:] {
+		from := l.From
+		if ok && l.ID == c.Ledger {
+			from = max(from, c.Next)
+		}
+		err := n.each(context.Background(), l, from, func(e *record.Entry) error {
+			records++
+			return n.door.Replay(*e)
+		})
+		if err != nil {
+			return fmt.Errorf("replay ledger %v: %w", l.ID, err)
+		}
+	}
+	if records > 0 {
+		n.logger.Info("replayed", "records", records, "took", time.Since(start).Round(time.Millisecond).String())
+	}
+	return n.recallPositions()
+}
+
+// each calls f with every record of a closed ledger from LSN from on. Damaged
+// stretches are passed over; they were reported when the log was opened.
+func (n *Node) each(ctx context.Context, l store.LedgerInfo, from tributary.LSN, f func(*record.Entry) error) error {
+	r, err := n.log.Reader(l.ID)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	for from < l.To {
+		c, err := r.Read(ctx, from, readBytes)
+		var hole *store.HoleError
+		switch {
+		case errors.As(err, &hole):
+			from = hole.To
+			continue
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return err
+		}
+		for i := range c.Entries {
+			if err := f(&c.Entries[i]); err != nil {
+				return err
+			}
+		}
+		from = c.Next
+	}
+	return nil
+}
+
+// readBytes is how much is read at once where nobody waits for it.
+const readBytes = 1 << 20
+
+// recallPositions tells the log what the last process knew to be in Kafka.
+func (n *Node) recallPositions() error {
+	positions, err := n.meta.Positions()
+	if err != nil {
+		return err
+	}
+	for _, p := range positions {
+		n.up.recall(p)
+		n.log.Forwarded(p.Ledger, p.Next)
+	}
+	return nil
+}
+
+const (
+	keepEvery  = 10 * time.Second // bbolt costs two flushes and 20 KiB each time
+	lookEvery  = time.Second
+	lowOnSpace = 4 // segments: then positions are noted at once, so that the log can use its segments again
+)
+
+// keep notes positions and the QoS 2 checkpoint now and then. Only after that
+// may the log use the segments again whose records they cover.
+func (n *Node) keep(ctx context.Context) error {
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	last := time.Now()
+	for {
+		select {
+		case <-tick.C:
+		case <-n.up.moved:
+			if s := n.log.Stats(); s.FreeBytes > lowOnSpace*n.cfg.Log.SegmentBytes {
+				continue
+			}
+			last = time.Time{}
+		case <-ctx.Done():
+			return nil // Run saves once more at its end
+		}
+		if time.Since(last) < keepEvery || !n.up.changed() {
+			continue
+		}
+		if err := n.save(); err != nil {
+			n.logger.Warn("could not note how far Kafka is; nothing is lost, the next start reads it from Kafka", "error", err)
+		}
+		last = time.Now()
+	}
+}
+
+// save notes positions and the checkpoint, and tells the log.
+func (n *Node) save() error {
+	next, state := n.door.Snapshot()
+	positions := n.up.positions()
+	held := map[tributary.LedgerID]bool{n.log.Ledger(): true}
+	for _, l := range n.log.Ledgers() {
+		held[l.ID] = true
+	}
+	keep := func(id tributary.LedgerID) bool { return held[id] }
+	kept := positions[:0:0]
+	for _, p := range positions {
+		if keep(p.Ledger) {
+			kept = append(kept, p)
+		}
+	}
+	err := n.meta.Save(kept, &meta.Checkpoint{Ledger: n.log.Ledger(), Next: next, State: state}, keep)
+	if err != nil {
+		return fmt.Errorf("save positions: %w", err)
+	}
+	for _, p := range kept {
+		if p.Ledger == n.log.Ledger() {
+			p.Next = min(p.Next, next) // packet ids above are not in the checkpoint yet
+		}
+		n.log.Forwarded(p.Ledger, p.Next)
+	}
+	return nil
+}

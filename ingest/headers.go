@@ -1,0 +1,204 @@
+package ingest
+
+import (
+	"encoding/binary"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/mochi-mqtt/server/v2/packets"
+
+	"github.com/tributary-edge/tributary/log/record"
+)
+
+// Headers of a record that was an MQTT message. The names are fixed for ever.
+// Those that start with "_" are never forwarded.
+const (
+	headerTopic           = "mqtt.topic"
+	headerClientID        = "mqtt.client_id"
+	headerQoS             = "mqtt.qos"              // "0", "1" or "2"
+	headerRetain          = "mqtt.retain"           // "1"; absent when not set
+	headerContentType     = "content-type"          // as the next five: MQTT 5, absent when not given
+	headerResponseTopic   = "mqtt.response_topic"   // text
+	headerCorrelationData = "mqtt.correlation_data" // bytes
+	headerExpiry          = "mqtt.expiry_s"         // seconds from the record's time, decimal
+	headerPayloadFormat   = "mqtt.payload_format"   // "0" or "1"
+	headerDeadReason      = "tributary.dead.reason" // why a dead letter is one
+	headerPacketID        = "_pid"                  // QoS 2, where the session outlives the connection: 2 bytes, big endian
+)
+
+// userPrefix stands before the name of a user property that would otherwise
+// pass for one of ours.
+const userPrefix = "user."
+
+var qosValue = [3][]byte{{'0'}, {'1'}, {'2'}}
+
+// A routed is what a connection remembers of a topic, so that messages on the
+// same topic share the bytes.
+type routed struct {
+	stream     string
+	key        []byte
+	topic      []byte
+	deadReason []byte // nil: it has a route
+}
+
+// What a connection remembers is bounded: topics, and their bytes.
+const (
+	maxRememberedTopics     = 64
+	maxRememberedTopicBytes = 256
+)
+
+// route asks the router where the topic goes, once per topic as a rule.
+func (c *conn) route(topic string) *routed {
+	if r := c.routes[topic]; r != nil {
+		return r
+	}
+	r := &routed{topic: []byte(topic)}
+	var err error
+	r.stream, r.key, err = c.door.opt.Router.Route(topic, c.id, c.user)
+	switch {
+	case err != nil:
+		r.stream, r.key, r.deadReason = c.door.opt.DeadLetter, []byte(c.id), []byte(err.Error())
+	case r.stream == "":
+		r.key = nil // the keys of the empty stream are those of control records
+	}
+	if len(topic) <= maxRememberedTopicBytes {
+		if c.routes == nil || len(c.routes) >= maxRememberedTopics {
+			c.routes = map[string]*routed{}
+		}
+		c.routes[strings.Clone(topic)] = r // topic may be part of a whole packet
+	}
+	return r
+}
+
+// fill makes c.rec the record of a message. It is good until the next call.
+func (c *conn) fill(m *message, props *packets.Properties, logsPacketID bool) *record.Record {
+	r := c.route(m.topic)
+	h := append(c.rec.Headers[:0],
+		record.Header{Key: headerTopic, Value: r.topic},
+		record.Header{Key: headerClientID, Value: c.idBytes},
+		record.Header{Key: headerQoS, Value: qosValue[m.qos]})
+	if m.retain {
+		h = append(h, record.Header{Key: headerRetain, Value: qosValue[1]})
+	}
+	if logsPacketID {
+		binary.BigEndian.PutUint16(c.pidBytes[:], m.pid)
+		h = append(h, record.Header{Key: headerPacketID, Value: c.pidBytes[:]})
+	}
+	if r.deadReason != nil {
+		h = append(h, record.Header{Key: headerDeadReason, Value: r.deadReason})
+		c.door.stat.deadLettered.Add(1)
+	}
+	if props != nil {
+		h = appendProperties(h, props)
+	}
+	c.rec = record.Record{
+		Stream:  r.stream,
+		Millis:  time.Now().UnixMilli(),
+		Key:     r.key,
+		Value:   m.payload,
+		Headers: h,
+	}
+	return &c.rec
+}
+
+// appendProperties adds what MQTT 5 sends along with a message.
+func appendProperties(h []record.Header, p *packets.Properties) []record.Header {
+	if p.ContentType != "" {
+		h = append(h, record.Header{Key: headerContentType, Value: []byte(p.ContentType)})
+	}
+	if p.ResponseTopic != "" {
+		h = append(h, record.Header{Key: headerResponseTopic, Value: []byte(p.ResponseTopic)})
+	}
+	if len(p.CorrelationData) > 0 {
+		h = append(h, record.Header{Key: headerCorrelationData, Value: p.CorrelationData})
+	}
+	if p.MessageExpiryInterval > 0 {
+		h = append(h, record.Header{Key: headerExpiry, Value: strconv.AppendUint(nil, uint64(p.MessageExpiryInterval), 10)})
+	}
+	if p.PayloadFormatFlag {
+		h = append(h, record.Header{Key: headerPayloadFormat, Value: strconv.AppendUint(nil, uint64(p.PayloadFormat), 10)})
+	}
+	for _, u := range p.User {
+		h = append(h, record.Header{Key: userToHeader(u.Key), Value: []byte(u.Val)})
+	}
+	return h
+}
+
+// packetOf makes the PUBLISH for local subscribers out of a record that was
+// one. It returns false for a record that was none, and for a message that
+// has expired.
+func packetOf(e *record.Entry, now time.Time) (packets.Packet, bool) {
+	topic := e.Header(headerTopic)
+	if topic == nil {
+		return packets.Packet{}, false
+	}
+	pk := packets.Packet{
+		FixedHeader: packets.FixedHeader{Type: packets.Publish},
+		TopicName:   string(topic),
+		Payload:     e.Value,
+		Origin:      string(e.Header(headerClientID)),
+	}
+	p := &pk.Properties
+	for _, h := range e.Headers {
+		switch h.Key {
+		case headerTopic, headerClientID, headerPacketID, headerDeadReason:
+		case headerQoS:
+			if len(h.Value) == 1 && h.Value[0] >= '0' && h.Value[0] <= '2' {
+				pk.FixedHeader.Qos = h.Value[0] - '0'
+			}
+		case headerRetain:
+			pk.FixedHeader.Retain = true
+		case headerContentType:
+			p.ContentType = string(h.Value)
+		case headerResponseTopic:
+			p.ResponseTopic = string(h.Value)
+		case headerCorrelationData:
+			p.CorrelationData = h.Value
+		case headerPayloadFormat:
+			p.PayloadFormatFlag = true
+			if string(h.Value) == "1" {
+				p.PayloadFormat = 1
+			}
+		case headerExpiry:
+			seconds, _ := strconv.ParseInt(string(h.Value), 10, 64)
+			left := seconds - (now.UnixMilli()-e.Millis)/1000
+			if left <= 0 {
+				return packets.Packet{}, false
+			}
+			p.MessageExpiryInterval = uint32(min(left, seconds)) // a clock that was set back does not prolong it
+		default:
+			p.User = append(p.User, packets.UserProperty{Key: headerToUser(h.Key), Val: string(h.Value)})
+		}
+	}
+	pk.PacketID = uint16(pk.FixedHeader.Qos) // the engine wants one where QoS is not 0, and does not look at it
+	return pk, true
+}
+
+// userToHeader returns the header name for a user property: the name as it
+// is, unless a device could use it to pass for us, or to hide a header from
+// Kafka.
+func userToHeader(name string) string {
+	if isReserved(name) {
+		return userPrefix + name
+	}
+	return name
+}
+
+// headerToUser undoes userToHeader.
+func headerToUser(name string) string {
+	if isReserved(name) {
+		return strings.TrimPrefix(name, userPrefix)
+	}
+	return name
+}
+
+// isReserved says whether a name is one of ours, or one of ours behind any
+// number of user prefixes.
+func isReserved(name string) bool {
+	for strings.HasPrefix(name, userPrefix) {
+		name = name[len(userPrefix):]
+	}
+	return name == headerContentType || strings.HasPrefix(name, "_") ||
+		strings.HasPrefix(name, "mqtt.") || strings.HasPrefix(name, "tributary.")
+}

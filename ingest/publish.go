@@ -1,0 +1,251 @@
+package ingest
+
+import (
+	"encoding/binary"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/mochi-mqtt/server/v2/packets"
+
+	"github.com/tributary-edge/tributary"
+	"github.com/tributary-edge/tributary/log/record"
+)
+
+// maxTopicLevels bounds the levels of a topic and of a filter. The engine's
+// topic tree takes time that grows with their square, under one lock.
+const maxTopicLevels = 32
+
+// A message is one PUBLISH, out of the stream, decoded and well-formed, its
+// topic alias resolved. The slices are borrowed. Its MQTT 5 properties are
+// handed on beside it, or the compiler would put each packet on the heap.
+type message struct {
+	topic   string
+	payload []byte
+	pid     uint16 // 0 for QoS 0
+	qos     byte
+	retain  bool
+}
+
+// Tickets. The owner is the *conn that has a record answered, a cleanup, or
+// the *Door for what needs no answer. The tag says what the record is:
+//
+//	bits 0-15   packet id
+//	bits 16-18  kind
+//	bit  19     local subscribers want it
+//	bit  20     the log knows the packet id (QoS 2)
+//	bits 32-63  which use of the packet id it is (QoS 2)
+const (
+	kindQuiet   = iota // QoS 0 or a will
+	kindPuback         // QoS 1: PUBACK is due
+	kindPubrec         // QoS 2: PUBREC is due
+	kindRelease        // PUBREL: PUBCOMP is due
+	kindCleanup        // the end of a session that had QoS 2 messages
+
+	tagFan    = 1 << 19
+	tagLogged = 1 << 20
+)
+
+func tag(kind int, pid uint16, seq uint32) uint64 {
+	return uint64(pid) | uint64(kind)<<16 | uint64(seq)<<32
+}
+
+func tagKind(t uint64) int { return int(t >> 16 & 7) }
+
+// A cleanup owns the ticket of the control record that ends a session.
+type cleanup struct{ client string }
+
+// publish takes a message to the log; props is nil in MQTT 3.1.1. It is called on the connection's
+// reader, so that the log's order is the order of arrival, and may block. It
+// returns false when the reader is to stop.
+func (d *Door) publish(c *conn, m *message, props *packets.Properties) bool {
+	d.stat.received[m.qos].Add(1)
+	d.stat.bytes.Add(uint64(len(m.payload)))
+	if code := topicCode(m.topic); code != 0 {
+		return d.refuse(c, m, code)
+	}
+	switch m.qos {
+	case 0:
+		return d.publish0(c, m, props)
+	case 1:
+		return d.publish1(c, m, props)
+	default:
+		return d.publish2(c, m, props)
+	}
+}
+
+// topicCode returns the reason not to take a topic, or 0. Topics that start
+// with $ are the server's own (MQTT 5, 4.7.2).
+func topicCode(topic string) byte {
+	switch {
+	case topic[0] == '$':
+		return codeNotAuthorized
+	case strings.Count(topic, "/") >= maxTopicLevels:
+		return codeTopicName
+	default:
+		return 0
+	}
+}
+
+func (d *Door) publish0(c *conn, m *message, props *packets.Properties) bool {
+	t := tributary.Ticket{Owner: d, Tag: tag(kindQuiet, 0, 0) | d.wantFan(m.retain)}
+	if err := d.append(c.fill(m, props, false), t); err != nil {
+		return d.refuse(c, m, d.failure(err))
+	}
+	return true
+}
+
+func (d *Door) publish1(c *conn, m *message, props *packets.Properties) bool {
+	if !c.enter() {
+		return d.overWindow(c)
+	}
+	t := tributary.Ticket{Owner: c, Tag: tag(kindPuback, m.pid, 0) | d.wantFan(m.retain)}
+	if err := d.append(c.fill(m, props, false), t); err != nil {
+		c.leave(1)
+		return d.refuse(c, m, d.failure(err))
+	}
+	return true
+}
+
+func (d *Door) publish2(c *conn, m *message, props *packets.Properties) bool {
+	seq, was := d.q2.publish(c.id, m.pid, c.lasting, c)
+	switch was {
+	case q2Pending: // PUBREC comes when the first one is durable
+		d.stat.resent.Add(1)
+		return true
+	case q2Durable:
+		d.stat.resent.Add(1)
+		c.settle()
+		c.reply(typePubrec<<4, 2, byte(m.pid>>8), byte(m.pid))
+		return true
+	case q2None, q2Releasing:
+	}
+	if !c.enter() {
+		d.q2.unpublish(c.id, m.pid, seq)
+		return d.overWindow(c)
+	}
+	t := tributary.Ticket{Owner: c, Tag: tag(kindPubrec, m.pid, seq) | d.wantFan(m.retain)}
+	if c.lasting {
+		t.Tag |= tagLogged
+	}
+	if err := d.append(c.fill(m, props, c.lasting), t); err != nil {
+		d.q2.unpublish(c.id, m.pid, seq)
+		c.leave(1)
+		return d.refuse(c, m, d.failure(err))
+	}
+	return true
+}
+
+// pubrel takes a PUBREL: like publish, for the second half of QoS 2.
+func (d *Door) pubrel(c *conn, pid uint16) bool {
+	seq, logged, was := d.q2.release(c.id, pid, c)
+	switch {
+	case was == q2None: // released before; MQTT 5, 3.7.2.1
+		if c.v5 {
+			c.reply(typePubcomp<<4, 3, byte(pid>>8), byte(pid), codeUnknownPacketID)
+		} else {
+			c.reply(typePubcomp<<4, 2, byte(pid>>8), byte(pid))
+		}
+		return true
+	case was == q2Pending: // before its PUBREC: MQTT 5, 4.3.3
+		c.stop(codeProtocolError)
+		return false
+	case was == q2Releasing: // PUBCOMP comes when the first one is durable
+		return true
+	case !logged:
+		c.free()
+		c.reply(typePubcomp<<4, 2, byte(pid>>8), byte(pid))
+		return true
+	}
+	c.scratch = releaseValue(c.scratch[:0], pid, c.id)
+	c.rec = controlRecord(keyRelease, c.scratch)
+	c.enterControl()
+	err := d.append(&c.rec, tributary.Ticket{Owner: c, Tag: tag(kindRelease, pid, seq)})
+	if err != nil { // PUBCOMP has no code for it: the client must come back and release again
+		c.leave(0)
+		d.q2.unrelease(c.id, pid, seq)
+		c.stop(d.failure(err))
+		return false
+	}
+	return true
+}
+
+// endSession forgets the QoS 2 state of a client, and lets the log know. An
+// error means that the log could not be told, so that a later process would
+// take up the state again: the client must not start a session then.
+func (d *Door) endSession(client string) error {
+	if !d.q2.drop(client) {
+		return nil
+	}
+	r := controlRecord(keyClean, append([]byte{controlVersion}, client...))
+	return d.append(&r, tributary.Ticket{Owner: cleanup{client}, Tag: tag(kindCleanup, 0, 0)})
+}
+
+// append puts a record into the log, and counts it as pending.
+func (d *Door) append(r *record.Record, t tributary.Ticket) error {
+	d.pending.Add(1)
+	if _, err := d.opt.Log.Append(r, t); err != nil {
+		d.pending.Add(-1)
+		return err
+	}
+	return nil
+}
+
+// failure returns the reason code for an error of the log.
+func (d *Door) failure(err error) byte {
+	if d.opt.IsFull(err) {
+		return codeQuotaExceeded
+	}
+	return codeImplementation
+}
+
+// overWindow ends a connection with too much in flight, if that is why enter
+// refused.
+func (d *Door) overWindow(c *conn) bool {
+	if c.v5 {
+		d.stat.window.Add(1)
+	}
+	return false
+}
+
+// refuse answers a message that was not logged. MQTT 5 has reason codes for
+// it. In 3.1.1 an acknowledgement is the only answer, and it would be a lie:
+// so the connection ends (3.3.5), and the device sends again. QoS 0 has no
+// answer: the message is gone, and counted.
+func (d *Door) refuse(c *conn, m *message, code byte) bool {
+	d.stat.refused(code)
+	switch {
+	case m.qos == 0:
+		return true
+	case !c.v5:
+		c.stop(code)
+		return false
+	}
+	c.settle()
+	ack := byte(typePuback << 4)
+	if m.qos == 2 {
+		ack = typePubrec << 4
+	}
+	c.reply(ack, 3, byte(m.pid>>8), byte(m.pid), code)
+	return true
+}
+
+// wantFan returns tagFan when a local subscriber might want a message, or a
+// later one might, because it is to be retained.
+func (d *Door) wantFan(retain bool) uint64 {
+	if retain || atomic.LoadInt64(&d.srv.Info.Subscriptions) != 0 {
+		return tagFan
+	}
+	return 0
+}
+
+// controlRecord returns a record of the log's own, on the empty stream.
+func controlRecord(key string, value []byte) record.Record {
+	return record.Record{Millis: time.Now().UnixMilli(), Key: []byte(key), Value: value}
+}
+
+func releaseValue(b []byte, pid uint16, client string) []byte {
+	b = append(b, controlVersion)
+	b = binary.BigEndian.AppendUint16(b, pid)
+	return append(b, client...)
+}

@@ -1,0 +1,5 @@
+//go:build break_qos2
+
+package ingest
+
+const forgetQoS2 = true

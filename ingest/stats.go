@@ -1,0 +1,80 @@
+package ingest
+
+import "sync/atomic"
+
+// Stats are counts since New, but for Connections. Arrays are indexed by QoS.
+type Stats struct {
+	Connections int64 // open now
+	Subscribers int64 // subscriptions held now
+
+	Accepted     uint64    // connections let in
+	Received     [3]uint64 // PUBLISH packets
+	Bytes        uint64    // of their payloads
+	Logged       [3]uint64 // messages that became durable
+	Resent       uint64    // QoS 2 messages sent again, acknowledged again and not logged again
+	DeadLettered uint64    // of those logged, how many had no route
+	FannedOut    uint64    // messages given to local subscribers
+
+	Refused Refusals
+}
+
+// Refusals count what was not taken, by reason.
+type Refusals struct {
+	Full        uint64 // messages: the log has no room
+	Failed      uint64 // messages: the log has failed
+	Topic       uint64 // messages: the topic starts with $, or has too many levels
+	Window      uint64 // connections closed: more in flight than the receive maximum
+	TooMany     uint64 // connections closed: as many as allowed are open
+	Accepts     uint64 // errors of accept, which are tried again
+	Panics      uint64 // connections closed: a packet made the engine panic
+	SlowReader  uint64 // connections closed: the client does not read what it is sent
+	FanoutLost  uint64 // QoS 0 messages not delivered to a slow subscriber
+	FanoutError uint64 // stretches of the log that could not be read back for subscribers
+}
+
+type counters struct {
+	accepted, bytes, resent, deadLettered, fannedOut atomic.Uint64
+	received, logged                                 [3]atomic.Uint64
+
+	full, failed, topic, window, tooMany, accepts atomic.Uint64
+	panics, slowReader, fanoutLost, fanoutError   atomic.Uint64
+}
+
+// refused counts a message that is answered with the reason code.
+func (c *counters) refused(code byte) {
+	switch code {
+	case codeQuotaExceeded:
+		c.full.Add(1)
+	case codeImplementation:
+		c.failed.Add(1)
+	default:
+		c.topic.Add(1)
+	}
+}
+
+// Stats returns the counts. It may be called at any time.
+func (d *Door) Stats() Stats {
+	d.mu.Lock()
+	open := len(d.conns)
+	d.mu.Unlock()
+	c := &d.stat
+	s := Stats{
+		Connections:  int64(open),
+		Subscribers:  atomic.LoadInt64(&d.srv.Info.Subscriptions),
+		Accepted:     c.accepted.Load(),
+		Bytes:        c.bytes.Load(),
+		Resent:       c.resent.Load(),
+		DeadLettered: c.deadLettered.Load(),
+		FannedOut:    c.fannedOut.Load(),
+		Refused: Refusals{
+			Full: c.full.Load(), Failed: c.failed.Load(), Topic: c.topic.Load(),
+			Window: c.window.Load(), TooMany: c.tooMany.Load(), Accepts: c.accepts.Load(),
+			Panics: c.panics.Load(), SlowReader: c.slowReader.Load(),
+			FanoutLost: c.fanoutLost.Load(), FanoutError: c.fanoutError.Load(),
+		},
+	}
+	for q := range s.Received {
+		s.Received[q], s.Logged[q] = c.received[q].Load(), c.logged[q].Load()
+	}
+	return s
+}

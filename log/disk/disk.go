@@ -1,0 +1,34 @@
+// Package disk is the only door to the file system for the packages that keep
+// records. It names the few operations whose order matters after a power cut,
+// so that package disktest can cut the power between any two of them.
+package disk
+
+import "io"
+
+// FS is one flat directory. Names have no slashes.
+type FS interface {
+	// Create makes a new, empty file; it fails with fs.ErrExist if there is one.
+	Create(name string) (File, error)
+	// Open opens an existing file; it fails with fs.ErrNotExist if there is none.
+	Open(name string, write bool) (File, error)
+	// Rename gives a file another name, in place of any file that has it.
+	Rename(from, to string) error
+	Remove(name string) error
+	// List returns all names, sorted.
+	List() ([]string, error)
+	// Sync makes earlier Create, Rename and Remove calls durable.
+	Sync() error
+	// Space returns the size of the file system and what is free of it, in bytes.
+	Space() (total, free int64, err error)
+}
+
+// File is one open file. Once Sync has failed, what the file holds on the
+// device is unknown: callers must not write or Sync it again (D2).
+type File interface {
+	io.ReaderAt
+	io.WriterAt
+	io.Closer
+	// Sync returns nil once all that was written is durable, and the size with it.
+	Sync() error
+	Size() (int64, error)
+}

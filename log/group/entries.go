@@ -1,0 +1,129 @@
+package group
+
+import (
+	"encoding/binary"
+	"slices"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/tributary-edge/tributary"
+	"github.com/tributary-edge/tributary/log/record"
+)
+
+// Entries decodes the records of a group that Decode accepted, in the order of
+// their LSNs, and appends them to dst. What it appends points into src or into
+// memory of its own, never into a buffer that is reused. dec may be shared.
+func Entries(dst []record.Entry, h *Header, src []byte, dec *zstd.Decoder) ([]record.Entry, error) {
+	body := src[HeaderBytes:]
+	if h.zstd {
+		raw, err := dec.DecodeAll(body, make([]byte, 0, h.rawBytes))
+		if err != nil {
+			return dst, corrupt("zstd: %v", err)
+		}
+		body = raw
+	}
+	if len(body) != int(h.rawBytes) || int(h.Count) > len(body) { // a record has more than one byte
+		return dst, corrupt("body has %d bytes, should have %d", len(body), h.rawBytes)
+	}
+	start := len(dst)
+	dst = slices.Grow(dst, int(h.Count))[:start+int(h.Count)]
+	d := decoder{b: body, to: dst[start:], base: h.Base}
+	for i := range d.to {
+		d.to[i] = record.Entry{Offset: vacant}
+	}
+	for len(d.b) > 0 {
+		if !d.run() {
+			return dst[:start], corrupt("run at body byte %d", len(body)-len(d.b))
+		}
+	}
+	if d.done != int(h.Count) {
+		return dst[:start], corrupt("%d records, should be %d", d.done, h.Count)
+	}
+	return dst, nil
+}
+
+// vacant is the Offset of an entry that no record has filled yet.
+const vacant = -1
+
+type decoder struct {
+	b       []byte
+	to      []record.Entry // by LSN - base
+	base    tributary.LSN
+	done    int
+	headers []record.Header // room that the entries share
+}
+
+// keep moves the shared room past the headers that were decoded into it.
+func (d *decoder) keep(e *record.Entry) {
+	n := len(d.headers) + len(e.Headers)
+	e.Headers = e.Headers[:len(e.Headers):len(e.Headers)]
+	if n+8 > cap(d.headers) {
+		d.headers = make([]record.Header, 0, 512)
+		return
+	}
+	d.headers = d.headers[:n]
+}
+
+// run decodes the run at the start of d.b, and says whether it could.
+func (d *decoder) run() bool {
+	stream, ok := d.bytes()
+	partition, ok1 := d.uvarint()
+	offset, ok2 := d.uvarint()
+	millis, n := binary.Varint(d.b)
+	if !ok || !ok1 || !ok2 || n <= 0 || partition > 1<<32-1 || offset > 1<<62 {
+		return false
+	}
+	d.b = d.b[n:]
+	count, ok := d.uvarint()
+	index, ok1 := d.uvarint()
+	gaps, ok2 := d.bytes()
+	records, ok3 := d.bytes()
+	if !ok || !ok1 || !ok2 || !ok3 || count > uint64(len(d.to)) {
+		return false
+	}
+	name, gapped := string(stream), len(gaps) > 0
+	for i := range count {
+		if gapped && i > 0 {
+			gap, n := binary.Uvarint(gaps)
+			if n <= 0 || gap > uint64(len(d.to)) {
+				return false
+			}
+			gaps = gaps[n:]
+			index += gap
+		}
+		if index >= uint64(len(d.to)) || d.to[index].Offset != vacant {
+			return false
+		}
+		e := &d.to[index]
+		e.LSN, e.Offset = d.base+tributary.LSN(index), int64(offset+i) //nolint:gosec // G115: checked above
+		e.Headers = d.headers[len(d.headers):]
+		delta, rest, err := record.Decode(records, &e.Record)
+		if err != nil || delta != int64(i) { //nolint:gosec // G115: count is small
+			return false
+		}
+		d.keep(e)
+		e.Stream, e.Partition, e.Millis = name, int32(uint32(partition)), e.Millis+millis //nolint:gosec // G115: bit pattern
+		records = rest
+		index++
+		d.done++
+	}
+	return len(gaps) == 0 && len(records) == 0
+}
+
+func (d *decoder) uvarint() (uint64, bool) {
+	v, n := binary.Uvarint(d.b)
+	if n <= 0 {
+		return 0, false
+	}
+	d.b = d.b[n:]
+	return v, true
+}
+
+func (d *decoder) bytes() ([]byte, bool) {
+	n, ok := d.uvarint()
+	if !ok || n > uint64(len(d.b)) {
+		return nil, false
+	}
+	b := d.b[:n:n]
+	d.b = d.b[n:]
+	return b, true
+}

@@ -1,0 +1,209 @@
+// Package meta keeps the few small facts that are not records: who this node
+// is, how far Kafka is known to be, and a checkpoint of the QoS 2 packet ids.
+//
+// It is the sole user of bbolt, and never on the path of a message: a commit
+// costs two flushes, so what changes often is written at most every ten
+// seconds. Nothing here is needed to keep a promise. Positions are lower bounds
+// (Kafka knows better), the checkpoint only shortens what is read at a start.
+package meta
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/tributary-edge/tributary"
+	bolt "go.etcd.io/bbolt"
+)
+
+// FileName is the name of the file in the data directory.
+const FileName = "meta.db"
+
+// DB is an open meta file. Its methods may be called at once.
+type DB struct{ db *bolt.DB }
+
+// Version is the format version of the file's content.
+const Version = 1
+
+//nolint:gochecknoglobals // constants
+var (
+	bucketNode      = []byte("node")
+	bucketPositions = []byte("positions") // ledger id -> JSON of Position
+	keyVersion      = []byte("version")
+	keyNodeID       = []byte("id")
+	keyBoots        = []byte("boots")
+	keyQoS2         = []byte("qos2")
+)
+
+// Open opens the meta file in dir, or makes it. A file that is damaged is set
+// aside under the name returned in aside, and a new one is made: the node gets
+// a new id and loses nothing that was acknowledged.
+func Open(dir string) (d *DB, aside string, err error) {
+	path := filepath.Join(dir, FileName)
+	d, err = open(path)
+	if err == nil {
+		return d, "", nil
+	}
+	var version *VersionError
+	if errors.As(err, &version) || errors.Is(err, os.ErrPermission) || errors.Is(err, bolt.ErrTimeout) {
+		return nil, "", err
+	}
+	aside = fmt.Sprintf("%s.damaged-%d", path, time.Now().Unix())
+	if err := os.Rename(path, aside); err != nil {
+		return nil, "", fmt.Errorf("set damaged %s aside: %w", path, err)
+	}
+	d, err = open(path)
+	return d, aside, err
+}
+
+// A VersionError says that a newer Tributary wrote the file.
+type VersionError struct{ Version uint64 }
+
+// Error implements error.
+func (e *VersionError) Error() string {
+	return fmt.Sprintf("%s has format version %d and this program reads %d: run the newer program that wrote it; nothing was changed",
+		FileName, e.Version, Version)
+}
+
+func open(path string) (d *DB, err error) {
+	defer func() {
+		if p := recover(); p != nil { // bbolt panics on some damaged pages
+			d, err = nil, fmt.Errorf("open %s: damaged: %v", path, p)
+		}
+	}()
+	// The free list is stored: finding it anew at an open would have bbolt walk
+	// all pages in a goroutine of its own, where a damaged one ends the process.
+	db, err := bolt.Open(path, 0o640, &bolt.Options{Timeout: time.Second})
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", path, err)
+	}
+	err = db.Update(func(tx *bolt.Tx) error {
+		if _, err := tx.CreateBucketIfNotExists(bucketPositions); err != nil {
+			return err
+		}
+		b, err := tx.CreateBucketIfNotExists(bucketNode)
+		if err != nil {
+			return err
+		}
+		if v := b.Get(keyVersion); v != nil && binary.BigEndian.Uint64(pad(v)) > Version {
+			return &VersionError{Version: binary.BigEndian.Uint64(pad(v))}
+		}
+		return b.Put(keyVersion, binary.BigEndian.AppendUint64(nil, Version))
+	})
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open %s: %w", path, err), db.Close())
+	}
+	return &DB{db}, nil
+}
+
+// pad makes an eight-byte number of a value that may be damaged.
+func pad(v []byte) []byte {
+	var b [8]byte
+	copy(b[:], v)
+	return b[:]
+}
+
+// Close closes the file.
+func (d *DB) Close() error { return d.db.Close() }
+
+// Identity is who a node is.
+type Identity struct {
+	Node  tributary.NodeID
+	Boots uint64 // starts of this node so far, this one included
+}
+
+// Start returns the node's identity with its start counted, durably.
+func (d *DB) Start() (id Identity, err error) {
+	err = d.db.Update(func(tx *bolt.Tx) error {
+		b := tx.Bucket(bucketNode)
+		if v := b.Get(keyNodeID); len(v) == len(id.Node) {
+			copy(id.Node[:], v)
+		} else {
+			id.Node = tributary.NewNodeID()
+			if err := b.Put(keyNodeID, id.Node[:]); err != nil {
+				return err
+			}
+		}
+		id.Boots = binary.BigEndian.Uint64(pad(b.Get(keyBoots))) + 1
+		return b.Put(keyBoots, binary.BigEndian.AppendUint64(nil, id.Boots))
+	})
+	return id, err
+}
+
+type position struct {
+	Next  tributary.LSN `json:"next"`
+	Chain uint64        `json:"chain"`
+}
+
+// Positions returns what is known to be in Kafka: for each ledger a lower bound.
+func (d *DB) Positions() (all []tributary.Position, err error) {
+	err = d.db.View(func(tx *bolt.Tx) error {
+		return tx.Bucket(bucketPositions).ForEach(func(k, v []byte) error {
+			var p position
+			if len(k) != len(tributary.LedgerID{}) || json.Unmarshal(v, &p) != nil {
+				return nil // a hint that cannot be read is no hint
+			}
+			all = append(all, tributary.Position{Ledger: tributary.LedgerID(k), Next: p.Next, Chain: p.Chain})
+			return nil
+		})
+	})
+	return all, err
+}
+
+// A Checkpoint is the state of the QoS 2 packet ids after every record of a
+// ledger below Next. State belongs to whoever made or read it.
+type Checkpoint struct {
+	Ledger tributary.LedgerID
+	Next   tributary.LSN
+	State  []byte
+}
+
+// Save stores positions and a checkpoint (nil: none) in one durable commit, and
+// drops the positions of ledgers that keep does not want any more.
+func (d *DB) Save(positions []tributary.Position, c *Checkpoint, keep func(tributary.LedgerID) bool) error {
+	return d.db.Update(func(tx *bolt.Tx) error {
+		b := tx.Bucket(bucketPositions)
+		if err := b.ForEach(func(k, _ []byte) error {
+			if len(k) == len(tributary.LedgerID{}) && keep(tributary.LedgerID(k)) {
+				return nil
+			}
+			return b.Delete(k)
+		}); err != nil {
+			return err
+		}
+		for _, p := range positions {
+			v, err := json.Marshal(position{p.Next, p.Chain})
+			if err != nil {
+				return err
+			}
+			if err := b.Put(p.Ledger[:], v); err != nil {
+				return err
+			}
+		}
+		if c == nil {
+			return nil
+		}
+		v := append([]byte(nil), c.Ledger[:]...)
+		v = binary.BigEndian.AppendUint64(v, uint64(c.Next))
+		return tx.Bucket(bucketNode).Put(keyQoS2, append(v, c.State...))
+	})
+}
+
+// Checkpoint returns the checkpoint saved last; ok is false if there is none.
+func (d *DB) Checkpoint() (c Checkpoint, ok bool, err error) {
+	err = d.db.View(func(tx *bolt.Tx) error {
+		v := tx.Bucket(bucketNode).Get(keyQoS2)
+		if ok = len(v) >= len(c.Ledger)+8; !ok {
+			return nil
+		}
+		n := copy(c.Ledger[:], v)
+		c.Next = tributary.LSN(binary.BigEndian.Uint64(v[n:]))
+		c.State = append([]byte(nil), v[n+8:]...)
+		return nil
+	})
+	return c, ok, err
+}

@@ -1,0 +1,5 @@
+//go:build break_fsync
+
+package store
+
+const ackBeforeSync = true

@@ -1,0 +1,271 @@
+// Package store is the log of one node: a ring of segments in one directory.
+//
+// The process that opens it appends to one new ledger; the ledgers of earlier
+// processes are there to be read. What arrives while one group is being made
+// durable gathers in the next, so that one flush serves everybody who waits.
+// Readers follow without polling. A segment is used again only when every
+// record in it is in Kafka.
+package store
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/tributary-edge/tributary"
+	"github.com/tributary-edge/tributary/log/disk"
+	"github.com/tributary-edge/tributary/log/group"
+	"github.com/tributary-edge/tributary/log/record"
+	"github.com/tributary-edge/tributary/log/segment"
+)
+
+// Options of a log. The zero value of a field means its default.
+type Options struct {
+	SegmentBytes int64         // default 16 MiB; at least segment.MinBytes, a multiple of 4 KiB
+	MaxBytes     int64         // of all segments together; default 4 segments, which is also the least
+	MaxAge       time.Duration // forwarded segments older than this are freed; 0 keeps them while there is room
+	Window       time.Duration // how long a group waits for company; ends early at 64 KiB
+	Compress     bool          // zstd-1, where it saves a page
+
+	// Opening is appended before the first record of the new ledger, if not nil.
+	Opening *record.Record
+
+	Boot   [16]byte     // id of this boot
+	Uptime func() int64 // milliseconds since the boot
+	Synced func() bool  // whether the wall clock is synchronised
+}
+
+const (
+	maxGroupBytes = 1 << 20  // a group is closed before it grows beyond this
+	windowBytes   = 64 << 10 // a group this large does not wait for company
+	minSegments   = 4
+	maxSpans      = 256 // a start seals a segment with so many ledgers: its footer has room for no more
+)
+
+// ErrFailed says that a write or flush has failed: nothing is accepted or
+// acknowledged any more by this process, and what was acknowledged is safe (D2).
+var ErrFailed = errors.New("the log has failed and takes no more records; what was acknowledged is safe and can still be read and forwarded")
+
+// ErrClosed says that the log was told to stop.
+var ErrClosed = errors.New("the log is closed")
+
+// ErrTrimmed says that records were asked for that are in Kafka and no longer here.
+var ErrTrimmed = errors.New("records are in Kafka and no longer in the log")
+
+// A FullError says that every segment holds records that are not in Kafka yet.
+// Nothing was appended and nothing is lost.
+type FullError struct{ MaxBytes int64 }
+
+// Error implements error.
+func (e *FullError) Error() string {
+	return fmt.Sprintf("the log is full: all of its %d MiB hold records that are not in Kafka yet", e.MaxBytes>>20)
+}
+
+// Full marks the error for consumers that do not import this package.
+func (e *FullError) Full() bool { return true }
+
+// TooLargeError says that one record is larger than a group may be.
+type TooLargeError struct{ Bytes, Limit int }
+
+// Error implements error.
+func (e *TooLargeError) Error() string {
+	return fmt.Sprintf("record of %d bytes is larger than a group may be (%d bytes); it was not appended", e.Bytes, e.Limit)
+}
+
+// Log is an open log. Append, Reader and the questions may be called from many
+// goroutines at once, from Open on; nothing becomes durable before Run runs.
+type Log struct {
+	fs     disk.FS
+	opt    Options
+	ledger tributary.LedgerID
+
+	maxGroup int // bytes: maxGroupBytes, or what a small segment can take
+
+	wake     chan struct{} // one slot: there is something to commit
+	company  chan struct{} // one slot: the gathering group need not wait longer
+	consumed chan struct{} // one slot: the ring should look whether it has work
+	prepared chan *segment.Segment
+
+	w writer // touched by Run's committer alone, after Open
+
+	mu       sync.Mutex // guards what follows
+	changed  *sync.Cond // room, fullness, failure: those who wait in Append
+	gather   *group.Builder
+	idle     *group.Builder
+	tickets  []tributary.Ticket
+	spareTix []tributary.Ticket
+	next     tributary.LSN // of the next record
+	offsets  map[partition]*int64
+	lastPart partition // the partition of the latest record, and its counter
+	lastOff  *int64
+	expected int   // the group need not wait once it has this many records; 0: no such number
+	left     int64 // bytes of the current segment that no group has claimed
+	spare    bool  // a prepared segment waits
+	full     bool  // no spare, and none can be had until more is forwarded
+	closed   bool
+	failed   error // not nil after the first failed write or flush, for good (D2)
+
+	lastSeq   uint64 // the highest segment number ever given
+	segs      []*seg // oldest first
+	free      []string
+	durable   tributary.LSN // next of the live ledger's last durable group
+	forwarded map[tributary.LedgerID]tributary.LSN
+	tail      chan struct{} // closed at the next commit; nil when nobody waits
+	committed func(base tributary.LSN, tickets []tributary.Ticket, err error)
+	stats     Stats
+}
+
+type partition struct {
+	stream string
+	number int32
+}
+
+// seg is one segment that holds records. The summary of the last one grows.
+type seg struct {
+	seq    uint64
+	sum    segment.Summary
+	sealed bool
+}
+
+// writer is what the committer owns.
+type writer struct {
+	cur    *segment.Segment // nil before the first group of an empty log
+	seg    *seg             // cur's place in Log.segs
+	retire bool             // the group taken starts a new segment
+	commit uint64           // of the last commit
+	number uint64           // of the next group in the ledger
+	chain  uint64
+	millis int64 // of the last group
+	enc    *zstd.Encoder
+	pace   pace
+}
+
+// Stats are counts since Open, and sizes now.
+type Stats struct {
+	Records, Groups int64
+	PayloadBytes    int64 // of records as encoded
+	WrittenBytes    int64 // given to the device by commits, padding included
+	Flushes         int64 // by commits
+	RefusedFull     int64
+	UsedBytes       int64 // segments that hold records
+	FreeBytes       int64 // what may still be used, of MaxBytes
+	MaxBytes        int64
+	FlushMean       time.Duration // moving
+	FlushMax        time.Duration
+}
+
+// Ledger returns the id of the ledger that this process appends to.
+func (l *Log) Ledger() tributary.LedgerID { return l.ledger }
+
+// OnCommit sets the function that is told of every group, in the order of the
+// LSNs, from one goroutine: after the group is durable (D1), or with an error
+// if it will never be. tickets[i] came with record base+i; the slice is only
+// valid during the call. Call OnCommit before Run.
+func (l *Log) OnCommit(f func(base tributary.LSN, tickets []tributary.Ticket, err error)) {
+	l.committed = f
+}
+
+// Append gives r the next LSN of the live ledger and returns before r is
+// durable: t is handed to the OnCommit function when it is. Append keeps
+// nothing of r. It waits while a whole group is pending. Errors: *FullError,
+// *TooLargeError: nothing was appended, later appends may succeed; ErrClosed
+// and what wraps ErrFailed: nothing will be appended any more.
+func (l *Log) Append(r *record.Record, t tributary.Ticket) (tributary.LSN, error) {
+	size := group.MaxBytes(r)
+	if size > l.maxGroup {
+		return 0, &TooLargeError{Bytes: size, Limit: l.maxGroup}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.waitForRoom(size); err != nil {
+		return 0, err
+	}
+	if l.next == 0 && l.opt.Opening != nil {
+		l.add(l.opt.Opening, tributary.Ticket{})
+	}
+	return l.add(r, t), nil
+}
+
+// add puts r into the gathering group, which has room for it.
+func (l *Log) add(r *record.Record, t tributary.Ticket) tributary.LSN {
+	if l.gather.Count() == 0 {
+		l.gather.Reset(l.next)
+	}
+	if l.lastOff == nil || l.lastPart.number != r.Partition || l.lastPart.stream != r.Stream {
+		l.lastPart = partition{r.Stream, r.Partition}
+		l.lastOff = l.offsets[l.lastPart]
+		if l.lastOff == nil {
+			l.lastOff = new(int64)
+			l.offsets[l.lastPart] = l.lastOff
+		}
+	}
+	l.gather.Add(r, *l.lastOff)
+	*l.lastOff++
+	l.tickets = append(l.tickets, t)
+	lsn := l.next
+	l.next++
+	switch n := l.gather.Count(); {
+	case n == 1:
+		signal(l.wake)
+	case n == l.expected, l.gather.Bytes() >= windowBytes:
+		signal(l.company)
+	}
+	return lsn
+}
+
+// waitForRoom returns nil when a record of at most size bytes fits into the
+// gathering group and the group into a segment that is there. "Full" is known
+// here, before anything is written, and has one meaning: no segment is left.
+func (l *Log) waitForRoom(size int) error {
+	if l.opt.Opening != nil && l.next == 0 {
+		size += group.MaxBytes(l.opt.Opening)
+	}
+	for {
+		grown := l.gather.Bytes() + size
+		switch {
+		case l.failed != nil:
+			return l.failed
+		case l.closed:
+			return ErrClosed
+		case l.gather.Count() > 0 && grown > l.maxGroup:
+			l.changed.Wait() // the committer is busy with the group before
+		case int64(group.PaddedBytes(grown)) <= l.left, l.spare:
+			return nil
+		case l.full:
+			l.stats.RefusedFull++
+			return &FullError{MaxBytes: l.opt.MaxBytes}
+		default:
+			l.changed.Wait() // a segment is being prepared
+		}
+	}
+}
+
+// Next returns the LSN that the next record will get.
+func (l *Log) Next() tributary.LSN {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.next
+}
+
+// Durable returns the LSN below which every record of the live ledger is durable.
+func (l *Log) Durable() tributary.LSN {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.durable
+}
+
+// Err returns what ended the log, or nil.
+func (l *Log) Err() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.failed
+}
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}

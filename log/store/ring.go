@@ -1,0 +1,236 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"syscall"
+	"time"
+
+	"github.com/tributary-edge/tributary/log/segment"
+)
+
+// ageCheck is how often old segments are looked for.
+const ageCheck = time.Minute
+
+// keepRing keeps one segment prepared ahead of the committer: the next write
+// never waits for a file to be made. It returns when ctx ends.
+func (l *Log) keepRing(ctx context.Context) {
+	tick := time.NewTicker(ageCheck)
+	defer tick.Stop()
+	for {
+		if !l.hasSpare() {
+			switch s, err := l.prepare(); {
+			case err != nil:
+				_ = l.fail(fmt.Errorf("prepare a segment: %w", err), 0, nil)
+				return
+			case s != nil:
+				l.prepared <- s
+				l.setRoom(true, false)
+				continue
+			default:
+				l.setRoom(false, true)
+			}
+		}
+		select {
+		case <-l.consumed:
+		case <-tick.C:
+			l.freeOld(time.Now())
+		case <-ctx.Done():
+			l.dropSpare()
+			return
+		}
+	}
+}
+
+func (l *Log) hasSpare() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.spare || len(l.prepared) > 0
+}
+
+func (l *Log) setRoom(spare, full bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.spare, l.full = spare, full
+	l.changed.Broadcast()
+}
+
+// dropSpare closes the prepared segment that nobody needs any more.
+func (l *Log) dropSpare() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.spare {
+		return // the committer has claimed it
+	}
+	select {
+	case s := <-l.prepared:
+		l.spare = false
+		_ = s.File.Close() // empty: the next start finds it free
+	default:
+	}
+}
+
+// prepare returns an empty segment, or nil when the log is full: from a free
+// file, else from a new one while the quota and the disk have room, else from
+// the oldest segment, if all of it is in Kafka.
+func (l *Log) prepare() (*segment.Segment, error) {
+	if name, ok := l.popFree(); ok {
+		return l.recycle(name)
+	}
+	s, err := l.create()
+	if s != nil || err != nil {
+		return s, err
+	}
+	if name, ok := l.popForwarded(); ok {
+		return l.recycle(name)
+	}
+	return nil, nil //nolint:nilnil // nil means full; see the comment
+}
+
+func (l *Log) popFree() (string, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.free) == 0 {
+		return "", false
+	}
+	name := l.free[0]
+	l.free = l.free[1:]
+	return name, true
+}
+
+// create makes and zero-fills a new file, or returns nil if the quota or the
+// disk has no room for it.
+func (l *Log) create() (*segment.Segment, error) {
+	if int64(l.files()+1)*l.opt.SegmentBytes > l.opt.MaxBytes {
+		return nil, nil //nolint:nilnil // no room is not an error
+	}
+	seq := l.takeSeq()
+	name := segment.Name(seq)
+	f, err := l.fs.Create(name)
+	if errors.Is(err, syscall.ENOSPC) {
+		return nil, nil //nolint:nilnil // no room is not an error
+	}
+	if err != nil {
+		return nil, fmt.Errorf("create segment: %w", err)
+	}
+	err = segment.Fill(f, l.opt.SegmentBytes)
+	if errors.Is(err, syscall.ENOSPC) { // another program filled the disk: nothing of ours is at risk
+		_ = f.Close()
+		return nil, l.fs.Remove(name)
+	}
+	if err != nil {
+		return nil, err
+	}
+	s, err := segment.Start(f, seq, l.opt.SegmentBytes)
+	if err != nil {
+		return nil, err
+	}
+	return s, l.fs.Sync()
+}
+
+// recycle turns the file name, which holds nothing that is still needed, into
+// an empty segment. The rename is made durable before anything is written to
+// the segment, so that after a power cut a file that has its old name holds its
+// old groups, or none.
+func (l *Log) recycle(name string) (*segment.Segment, error) {
+	seq := l.takeSeq()
+	if err := l.fs.Rename(name, segment.Name(seq)); err != nil {
+		return nil, fmt.Errorf("rename segment: %w", err)
+	}
+	if err := l.fs.Sync(); err != nil {
+		return nil, fmt.Errorf("sync data directory: %w", err)
+	}
+	f, err := l.fs.Open(segment.Name(seq), true)
+	if err != nil {
+		return nil, fmt.Errorf("open recycled segment: %w", err)
+	}
+	return segment.Start(f, seq, l.opt.SegmentBytes)
+}
+
+func (l *Log) takeSeq() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lastSeq++
+	return l.lastSeq
+}
+
+// files returns how many segment files there are, used, free or prepared.
+func (l *Log) files() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.segs) + len(l.free) + len(l.prepared)
+}
+
+// popForwarded takes the oldest segment out of the log if it may be reused.
+func (l *Log) popForwarded() (string, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.oldestForwarded() {
+		return "", false
+	}
+	s := l.segs[0]
+	l.segs = l.segs[1:]
+	return segment.Name(s.seq), true
+}
+
+// oldestForwarded says whether every record of the oldest segment is in Kafka
+// and the committer is done with it.
+func (l *Log) oldestForwarded() bool {
+	if len(l.segs) == 0 || !l.segs[0].sealed {
+		return false
+	}
+	for _, p := range l.segs[0].sum.Spans {
+		if p.To > l.forwarded[p.Ledger] {
+			return false
+		}
+	}
+	return true
+}
+
+// freeOld frees sealed, forwarded segments whose newest record is older than
+// MaxAge. A clock that is not synchronised says nothing about age.
+func (l *Log) freeOld(now time.Time) {
+	if l.opt.MaxAge <= 0 || !l.opt.Synced() {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for l.oldestForwarded() && now.Sub(time.UnixMilli(l.segs[0].sum.MaxMillis)) > l.opt.MaxAge {
+		l.free = append(l.free, segment.Name(l.segs[0].seq))
+		l.segs = l.segs[1:]
+	}
+}
+
+// Stats returns counts since Open, and sizes now.
+func (l *Log) Stats() Stats {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := l.stats
+	s.MaxBytes = l.opt.MaxBytes
+	reusable := 0
+	for _, g := range l.segs {
+		s.UsedBytes += g.sum.End
+		whole := g.sealed
+		for _, p := range g.sum.Spans {
+			whole = whole && p.To <= l.forwarded[p.Ledger]
+		}
+		if whole {
+			reusable++
+		}
+	}
+	s.FreeBytes = max(0, l.opt.MaxBytes-int64(len(l.segs)-reusable)*l.opt.SegmentBytes) + max(0, l.left)
+	return s
+}
+
+// removeFree deletes free files that the quota has no room for.
+func (l *Log) removeFree() error {
+	for len(l.free) > 0 && int64(l.files())*l.opt.SegmentBytes > l.opt.MaxBytes {
+		name, _ := l.popFree()
+		if err := l.fs.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("remove free segment: %w", err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,155 @@
+package uplink
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/tributary-edge/tributary"
+)
+
+// Config is what Forward needs to know. A zero field has the documented
+// default; Brokers and Site have none.
+type Config struct {
+	Brokers []string // host:port; any of them leads to all
+	Site    string   // part of the transactional id and of the position's key
+	Node    string   // who forwards, for people who read positions
+
+	TLS   *tls.Config // nil: plain TCP. ServerName "" means each broker's own
+	SASL  SASL        // zero: none
+	Proxy string      // "socks5://[user:password@]host:port"; "": none
+	// Dial opens each TCP connection, to Proxy if there is one; nil means a
+	// net.Dialer.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+
+	CreateTopics      bool  // create topics that are missing
+	Partitions        int32 // of the destination topics created; 0: the broker's default
+	ReplicationFactor int16 // of all topics created; 0: the broker's default
+
+	PositionsTopic      string // default "tributary.positions"
+	PositionsPartitions int32  // when it is created; default 16
+
+	// DeadLetter is the topic for what Kafka refuses for good; "" means to
+	// wait for ever instead.
+	DeadLetter string
+	// TopicGrace is how long a missing or forbidden topic is waited for before
+	// its records go to DeadLetter; default 1 min, which is also how often it
+	// is looked at again after that.
+	TopicGrace time.Duration
+
+	Linger             time.Duration // how long to gather after the first record; default 0
+	BatchBytes         int           // of one transaction; default 4 MiB; 64 KiB at least
+	MaxMessageBytes    int32         // of one batch or record before compression; default 1000012
+	TransactionTimeout time.Duration // default 15 s
+
+	// Hint is an LSN below which all is known to be committed, from an earlier
+	// run; 0 when nothing is known. It only serves to notice that Kafka has
+	// forgotten: the position itself always comes from Kafka.
+	Hint tributary.LSN
+	// KafkaClusterID is the Kafka this node has forwarded to before; "" when
+	// any Kafka will do.
+	KafkaClusterID string
+
+	Logger *slog.Logger // nil: none
+}
+
+// SASL is how to log in to Kafka.
+type SASL struct {
+	Mechanism string // "" (none), "plain", "scram-sha-256" or "scram-sha-512"
+	User      string
+	Password  string
+}
+
+const (
+	defaultPositionsTopic      = "tributary.positions"
+	defaultPositionsPartitions = 16
+	// defaultMaxMessageBytes is kgo's: a little under the default of the
+	// brokers' max.message.bytes.
+	defaultMaxMessageBytes = 1000012
+)
+
+// withDefaults fills the zero fields of c, or says everything that is wrong
+// with it.
+func (c Config) withDefaults() (Config, error) {
+	def(&c.PositionsTopic, defaultPositionsTopic)
+	def(&c.PositionsPartitions, defaultPositionsPartitions)
+	def(&c.Partitions, -1)
+	def(&c.ReplicationFactor, -1)
+	def(&c.TopicGrace, time.Minute)
+	def(&c.BatchBytes, 4<<20)
+	def(&c.MaxMessageBytes, defaultMaxMessageBytes)
+	def(&c.TransactionTimeout, 15*time.Second)
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+
+	var errs []error
+	wrong := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if len(c.Brokers) == 0 {
+		wrong("kafka brokers: none are given")
+	}
+	if c.Site == "" || strings.ContainsAny(c.Site, "/ \t\r\n") {
+		wrong("site %q: must have a name, without spaces and slashes", c.Site)
+	}
+	if c.BatchBytes < minRoom {
+		wrong("kafka batch is %d bytes: %d at least", c.BatchBytes, minRoom)
+	}
+	if c.MaxMessageBytes < 1024 || c.MaxMessageBytes > 1<<30 {
+		wrong("kafka max_message_bytes is %d: must be between 1 KiB and 1 GiB", c.MaxMessageBytes)
+	}
+	if c.TransactionTimeout < time.Second {
+		wrong("kafka transaction_timeout is %v: 1 s at least", c.TransactionTimeout)
+	}
+	if c.PositionsTopic == c.DeadLetter {
+		wrong("dead letters cannot go to the positions topic %q", c.PositionsTopic)
+	}
+	for _, topic := range []string{c.PositionsTopic, c.DeadLetter} {
+		if topic != "" && !validTopic(topic) {
+			wrong("%q cannot be the name of a Kafka topic", topic)
+		}
+	}
+	if _, err := c.mechanism(); err != nil {
+		errs = append(errs, err)
+	}
+	if _, err := newDialer(c); err != nil {
+		errs = append(errs, err)
+	}
+	return c, errors.Join(errs...)
+}
+
+func def[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+// validTopic is Kafka's rule (org.apache.kafka.common.internals.Topic).
+func validTopic(name string) bool {
+	if name == "" || name == "." || name == ".." || len(name) > 249 {
+		return false
+	}
+	for _, c := range []byte(name) {
+		switch {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '.', c == '_', c == '-':
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// transactionalID is who commits for a ledger, whichever node it is (R20).
+func (c Config) transactionalID(l tributary.LedgerID) string {
+	return "tributary." + c.Site + "." + l.String()
+}
+
+// positionKey is the key of a ledger's position record.
+func (c Config) positionKey(l tributary.LedgerID) string {
+	return c.Site + "/" + l.String()
+}

@@ -1,0 +1,142 @@
+package uplink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+)
+
+// destination is a topic that gave trouble and has not taken records since.
+type destination struct {
+	trouble error
+	since   time.Time // of the first trouble
+	tried   time.Time // last time that it was looked at or sent to
+}
+
+// destinations finds out whether the topics that l needs can be written to, and
+// creates those that it may create, before a transaction is open. It returns
+// why the records of which topics go to the dead-letter topic this time: those
+// that have been in trouble for TopicGrace. Before that, trouble is an error, so
+// that all wait. One bad destination does not stop the others for good, and a
+// short mishap does not put records where nobody looks for them.
+func (s *session) destinations(ctx context.Context, l load) (diverted map[string]error, err error) {
+	var ask []string
+	for name := range l.topics() {
+		switch {
+		case s.known[name]:
+		case !validTopic(name):
+			s.troubled(name, &topicError{name, kerr.InvalidTopicException})
+		case s.resting(name):
+		default:
+			ask = append(ask, name)
+		}
+	}
+	if len(ask) > 0 {
+		if err := s.lookAt(ctx, ask); err != nil {
+			return nil, err
+		}
+	}
+	for name := range l.topics() {
+		d := s.topics[name]
+		if s.known[name] || d == nil {
+			continue
+		}
+		if !s.gaveUp(d) {
+			return nil, d.trouble
+		}
+		if diverted == nil {
+			diverted = map[string]error{}
+		}
+		diverted[name] = d.trouble
+	}
+	if diverted != nil || s.poison.pending() {
+		return diverted, s.deadLetterReady(ctx)
+	}
+	return diverted, nil
+}
+
+// resting reports whether a topic has been given up for now and is not to be
+// looked at yet.
+func (s *session) resting(name string) bool {
+	d := s.topics[name]
+	return d != nil && s.gaveUp(d) && time.Since(d.tried) < s.cfg.TopicGrace
+}
+
+func (s *session) gaveUp(d *destination) bool {
+	if s.cfg.DeadLetter == "" {
+		return false
+	}
+	return errors.Is(d.trouble, kerr.InvalidTopicException) || time.Since(d.since) >= s.cfg.TopicGrace
+}
+
+// lookAt asks Kafka about topics, creates what is missing and may be created,
+// and notes what can be written to and what cannot. Its error is one that is not
+// about these topics.
+func (s *session) lookAt(ctx context.Context, names []string) error {
+	topics, _, err := s.metadata(ctx, names...)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		err := topics[name].usable()
+		if errors.Is(err, kerr.UnknownTopicOrPartition) && s.cfg.CreateTopics {
+			err = s.create(ctx, name, s.cfg.Partitions, nil)
+		}
+		if err == nil {
+			s.known[name] = true
+			if d := s.topics[name]; d != nil {
+				d.tried = time.Now() // it may still refuse; only a commit clears it
+			}
+			continue
+		}
+		if _, ok := errors.AsType[*topicError](err); !ok {
+			return err
+		}
+		s.troubled(name, err)
+	}
+	return nil
+}
+
+// deadLetterReady makes sure that the dead-letter topic can be written to. There
+// is nowhere else to go, so it is waited for.
+func (s *session) deadLetterReady(ctx context.Context) error {
+	name := s.cfg.DeadLetter
+	if s.known[name] {
+		return nil
+	}
+	if err := s.lookAt(ctx, []string{name}); err != nil {
+		return err
+	}
+	if !s.known[name] {
+		return fmt.Errorf("dead letters: %w", s.topics[name].trouble)
+	}
+	return nil
+}
+
+// troubled notes that a topic gave trouble.
+func (f *forwarder) troubled(name string, err error) {
+	d := f.topics[name]
+	if d == nil {
+		d = &destination{since: time.Now()}
+		f.topics[name] = d
+	}
+	d.trouble, d.tried = err, time.Now()
+}
+
+// topics returns the topics that l's records are meant for.
+func (l load) topics() map[string]bool {
+	names := map[string]bool{}
+	last := ""
+	for _, entries := range l.chunks {
+		for i := range entries {
+			if t := entries[i].Stream; t != "" && t != last {
+				names[t] = true
+				last = t
+			}
+		}
+	}
+	return names
+}

@@ -1,0 +1,138 @@
+package uplink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/tributary-edge/tributary"
+	"github.com/tributary-edge/tributary/log/record"
+)
+
+// quiet is how long a position may wait when there is nothing to send with it.
+const quiet = 10 * time.Second
+
+// load is what one transaction carries: the records [from, next) of the ledger.
+type load struct {
+	from, next tributary.LSN
+	chain      uint64
+	chunks     [][]record.Entry // without those that hold nothing to send
+	records    int              // to send
+	bytes      int              // of those
+	ended      bool             // the ledger ends at next
+}
+
+// gathering is one load in the making, in a goroutine of its own.
+type gathering struct {
+	wanted chan struct{} // closed when the load is needed
+	done   chan struct{} // closed when the goroutine has ended
+	load   load          // valid after done
+	err    error         // valid after done
+	cancel context.CancelFunc
+}
+
+// gather starts to gather the load that begins at from. The caller must call
+// take or stop.
+func (s *session) gather(ctx context.Context, from tributary.LSN) *gathering {
+	ctx, cancel := context.WithCancel(ctx)
+	g := &gathering{wanted: make(chan struct{}), done: make(chan struct{}), cancel: cancel}
+	room, linger := s.room, s.cfg.Linger
+	go func() {
+		defer close(g.done)
+		g.load, g.err = gather(ctx, s.src, from, room, linger, g.wanted)
+	}()
+	return g
+}
+
+// take returns the load as soon as it is full or has lingered enough.
+func (g *gathering) take(ctx context.Context) (load, error) {
+	close(g.wanted)
+	select {
+	case <-g.done:
+	case <-ctx.Done():
+	}
+	g.stop()
+	return g.load, g.err
+}
+
+// stop ends the goroutine and waits for that.
+func (g *gathering) stop() {
+	g.cancel()
+	<-g.done
+}
+
+// gather reads chunks until they fill room, or have lingered and are wanted, or
+// the ledger ends. When they hold nothing to send, there is no hurry to tell
+// Kafka that the position has moved: they wait for records, or for quiet.
+func gather(ctx context.Context, src Source, from tributary.LSN, room int, linger time.Duration, wanted <-chan struct{}) (load, error) {
+	l := load{from: from, next: from}
+	enough := ctx // ends when the load need not grow any more
+	for l.bytes < room {
+		chunk, err := src.Read(enough, l.next, room-l.bytes)
+		switch {
+		case err == nil:
+		case ended(err):
+			l.ended = true
+			return l, nil
+		case ctx.Err() != nil:
+			return l, ctx.Err()
+		case enough.Err() != nil && isContext(err):
+			return l, nil
+		default:
+			return l, fmt.Errorf("read the log at record %d: %w", l.next, err)
+		}
+		if chunk.From != l.next || chunk.Next <= chunk.From {
+			panic(fmt.Sprintf("the log gave records [%d, %d), asked for %d", chunk.From, chunk.Next, l.next))
+		}
+		first, sendable := l.next == from, l.records > 0
+		l.add(chunk)
+		switch {
+		case l.records > 0 && !sendable:
+			grown, cancel := context.WithCancel(ctx)
+			defer cancel()
+			timer := time.AfterFunc(linger, func() {
+				select {
+				case <-wanted:
+					cancel()
+				case <-grown.Done():
+				}
+			})
+			defer timer.Stop()
+			enough = grown
+		case first:
+			still, cancel := context.WithTimeout(ctx, quiet)
+			defer cancel()
+			enough = still
+		}
+	}
+	return l, nil
+}
+
+func isContext(err error) bool {
+	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
+}
+
+func (l *load) add(c record.Chunk) {
+	l.next, l.chain = c.Next, c.Chain
+	records := 0
+	for i := range c.Entries {
+		e := &c.Entries[i]
+		if e.Stream == "" {
+			continue // a control record: it stays here
+		}
+		records++
+		l.bytes += entryOverhead + len(e.Key) + len(e.Value)
+		for j := range e.Headers {
+			l.bytes += len(e.Headers[j].Key) + len(e.Headers[j].Value)
+		}
+	}
+	if records > 0 {
+		l.chunks = append(l.chunks, c.Entries)
+		l.records += records
+	}
+}
+
+// entryOverhead is about what a record costs in memory beside its fields, so
+// that many tiny records do not make a huge chunk.
+const entryOverhead = 64

@@ -1,0 +1,422 @@
+package uplink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/crc64"
+	"io"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/tributary-edge/tributary"
+	"github.com/tributary-edge/tributary/log/record"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// ledger is a Source in memory.
+type ledger struct {
+	id tributary.LedgerID
+
+	mu     sync.Mutex // guards what follows
+	groups []record.Chunk
+	from   tributary.LSN // base
+	next   tributary.LSN
+	closed bool
+	grown  chan struct{} // closed and replaced when groups or closed change
+}
+
+func newLedger() *ledger {
+	return &ledger{id: tributary.NewLedgerID(), grown: make(chan struct{})}
+}
+
+func (l *ledger) Ledger() tributary.LedgerID { return l.id }
+
+func (l *ledger) Base() tributary.LSN {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.from
+}
+
+func (l *ledger) end() tributary.LSN {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.next
+}
+
+func (l *ledger) ChainAt(lsn tributary.LSN) (uint64, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if lsn == 0 {
+		return 0, true
+	}
+	for _, g := range l.groups {
+		if g.Next == lsn && lsn >= l.from {
+			return g.Chain, true
+		}
+	}
+	return 0, false
+}
+
+func (l *ledger) Read(ctx context.Context, from tributary.LSN, maxBytes int) (record.Chunk, error) {
+	for {
+		l.mu.Lock()
+		c, ok := l.read(from, maxBytes)
+		closed, grown := l.closed, l.grown
+		l.mu.Unlock()
+		switch {
+		case ok:
+			return c, nil
+		case closed:
+			return record.Chunk{}, io.EOF
+		}
+		select {
+		case <-grown:
+		case <-ctx.Done():
+			return record.Chunk{}, ctx.Err()
+		}
+	}
+}
+
+func (l *ledger) read(from tributary.LSN, maxBytes int) (c record.Chunk, ok bool) {
+	for _, g := range l.groups {
+		switch {
+		case g.From < from:
+			continue
+		case !ok:
+			c, ok = g, true
+			c.Entries = append([]record.Entry(nil), g.Entries...)
+		default:
+			c.Next, c.Chain = g.Next, g.Chain
+			c.Entries = append(c.Entries, g.Entries...)
+		}
+		if maxBytes -= 256 * len(g.Entries); maxBytes <= 0 {
+			break
+		}
+	}
+	return c, ok
+}
+
+// add appends one group.
+func (l *ledger) add(records ...record.Record) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	g := record.Chunk{From: l.next}
+	for _, r := range records {
+		g.Entries = append(g.Entries, record.Entry{LSN: l.next, Record: r})
+		l.next++
+	}
+	g.Next = l.next
+	chain := crc64.New(crc64.MakeTable(crc64.ECMA))
+	if n := len(l.groups); n > 0 {
+		fmt.Fprint(chain, l.groups[n-1].Chain)
+	}
+	for _, e := range g.Entries {
+		fmt.Fprint(chain, e.LSN, e.Stream, e.Key, e.Value)
+	}
+	g.Chain = chain.Sum64()
+	l.groups = append(l.groups, g)
+	close(l.grown)
+	l.grown = make(chan struct{})
+}
+
+// fill appends groups of n records in all, of 5 keys, with values that say
+// where they are.
+func (l *ledger) fill(stream string, n, perGroup int) {
+	for n > 0 {
+		var g []record.Record
+		for i := range min(perGroup, n) {
+			lsn := uint64(l.end()) + uint64(i)
+			g = append(g, record.Record{
+				Stream: stream, Millis: time.Now().UnixMilli(),
+				Key:   []byte(fmt.Sprintf("device-%d", lsn%5)),
+				Value: []byte(fmt.Sprintf("value %d of the ledger", lsn)),
+			})
+		}
+		l.add(g...)
+		n -= len(g)
+	}
+}
+
+func (l *ledger) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = true
+	close(l.grown)
+	l.grown = make(chan struct{})
+}
+
+// log is an Observer that remembers.
+type log struct {
+	mu      sync.Mutex // guards what follows
+	commits []Commit
+	states  []Status
+	changed chan struct{} // closed and replaced at every call
+}
+
+func newLog() *log { return &log{changed: make(chan struct{})} }
+
+func (l *log) Committed(c Commit) { l.note(func() { l.commits = append(l.commits, c) }) }
+func (l *log) State(s Status)     { l.note(func() { l.states = append(l.states, s) }) }
+
+func (l *log) note(f func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	f()
+	close(l.changed)
+	l.changed = make(chan struct{})
+}
+
+// until waits for a commit or state that makes ok true.
+func (l *log) until(t *testing.T, what string, ok func(commits []Commit, states []Status) bool) {
+	t.Helper()
+	deadline := time.After(30 * time.Second)
+	for {
+		l.mu.Lock()
+		good, changed := ok(l.commits, l.states), l.changed
+		l.mu.Unlock()
+		if good {
+			return
+		}
+		select {
+		case <-changed:
+		case <-deadline:
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			t.Fatalf("no %s after 30 s; last of %d states %+v, %d commits", what, len(l.states), l.states[len(l.states)-1], len(l.commits))
+		}
+	}
+}
+
+func committed(next tributary.LSN) func([]Commit, []Status) bool {
+	return func(commits []Commit, _ []Status) bool {
+		return len(commits) > 0 && commits[len(commits)-1].Position.Next >= next
+	}
+}
+
+func inState(state State) func([]Commit, []Status) bool {
+	return func(_ []Commit, states []Status) bool {
+		return len(states) > 0 && states[len(states)-1].State == state
+	}
+}
+
+func (l *log) last(t *testing.T) Status {
+	t.Helper()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.states) == 0 {
+		t.Fatal("no state was reported")
+	}
+	return l.states[len(l.states)-1]
+}
+
+func cluster(t testing.TB, opts ...kfake.Opt) *kfake.Cluster {
+	t.Helper()
+	c, err := kfake.NewCluster(opts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	return c
+}
+
+func config(c *kfake.Cluster) Config {
+	return Config{Brokers: c.ListenAddrs(), Site: "plant", Node: "n1", CreateTopics: true, Partitions: 3, DeadLetter: "dead"}
+}
+
+// quick makes retries fast.
+func quick(t testing.TB, cfg Config, src Source, watch Observer) *forwarder {
+	t.Helper()
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := newForwarder(cfg, src, watch)
+	f.pace = pace{first: 2 * time.Millisecond, most: 20 * time.Millisecond, fencedFirst: 2 * time.Millisecond, fencedMost: 20 * time.Millisecond}
+	return f
+}
+
+// drain forwards a closed ledger to its end.
+func drain(t *testing.T, cfg Config, l *ledger) *log {
+	t.Helper()
+	watch := newLog()
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	defer cancel()
+	if err := quick(t, cfg, l, watch).run(ctx); err != nil {
+		t.Fatalf("forward: %v; last state %+v", err, watch.last(t))
+	}
+	return watch
+}
+
+// start forwards in the background until stop is called, which returns the error.
+func start(t *testing.T, f *forwarder) (stop func() error) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- f.run(ctx) }()
+	return func() error {
+		cancel()
+		return <-done
+	}
+}
+
+// readCommitted returns what a read_committed reader sees of topics that exist.
+func readCommitted(t testing.TB, brokers []string, topics ...string) []*kgo.Record {
+	t.Helper()
+	return consume(t, brokers, kgo.ReadCommitted(), topics...)
+}
+
+func consume(t testing.TB, brokers []string, isolation kgo.IsolationLevel, topics ...string) []*kgo.Record {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	defer cancel()
+	cl, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.FetchIsolationLevel(isolation), kgo.KeepControlRecords(),
+		kgo.FetchMaxWait(100*time.Millisecond), kgo.ConsumeTopics(topics...), kgo.ConsumeStartOffset(kgo.NewOffset().AtStart()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	ends, err := kadm.NewClient(cl).ListEndOffsets(ctx, topics...)
+	if err == nil {
+		err = ends.Error()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	type at struct {
+		topic     string
+		partition int32
+	}
+	left := map[at]int64{}
+	ends.Each(func(o kadm.ListedOffset) {
+		if o.Offset > 0 {
+			left[at{o.Topic, o.Partition}] = o.Offset
+		}
+	})
+	var out []*kgo.Record
+	for len(left) > 0 {
+		fetches := cl.PollFetches(ctx)
+		if err := fetches.Err0(); err != nil {
+			t.Fatalf("read Kafka back: %v; not at the end: %v", err, left)
+		}
+		fetches.EachRecord(func(r *kgo.Record) {
+			if !r.Attrs.IsControl() {
+				out = append(out, r)
+			}
+			if p := (at{r.Topic, r.Partition}); r.Offset+1 >= left[p] {
+				delete(left, p)
+			}
+		})
+	}
+	return out
+}
+
+func header(r *kgo.Record, key string) string {
+	for _, h := range r.Headers {
+		if h.Key == key {
+			return string(h.Value)
+		}
+	}
+	return ""
+}
+
+// checkExactlyOnce fails unless got holds every record of l once, with its key
+// and value, and the records of each key in order (U1, U2).
+func checkExactlyOnce(t testing.TB, l *ledger, got []*kgo.Record) {
+	t.Helper()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	want := map[string]record.Entry{}
+	for _, g := range l.groups {
+		for _, e := range g.Entries {
+			if e.Stream != "" {
+				want[fmt.Sprint(e.LSN)] = e
+			}
+		}
+	}
+	seen := map[string]int{}
+	lastOf := map[string]tributary.LSN{}
+	wrong := 0
+	complain := func(format string, args ...any) {
+		if wrong++; wrong <= 10 {
+			t.Errorf(format, args...)
+		}
+	}
+	for _, r := range got {
+		if header(r, headerLedger) != l.id.String() {
+			continue
+		}
+		lsn := header(r, headerLSN)
+		e, ok := want[lsn]
+		if !ok {
+			complain("record %s is in Kafka and not in the ledger", lsn)
+			continue
+		}
+		if seen[lsn]++; seen[lsn] > 1 {
+			complain("record %s is in Kafka %d times", lsn, seen[lsn])
+			continue
+		}
+		if string(e.Value) != string(r.Value) || string(e.Key) != string(r.Key) {
+			complain("record %s is %q %q in Kafka, want %q %q", lsn, r.Key, r.Value, e.Key, e.Value)
+		}
+		in := r.Topic + "/" + string(e.Key)
+		if last, ok := lastOf[in]; ok && e.LSN < last {
+			complain("record %d of key %s comes after record %d", e.LSN, e.Key, last)
+		}
+		lastOf[in] = e.LSN
+	}
+	if lost := len(want) - len(seen); lost != 0 {
+		complain("%d of %d records are not in Kafka", lost, len(want))
+	}
+}
+
+// wire opens connections that can be cut, as kill -9 does.
+type wire struct {
+	mu    sync.Mutex // guards what follows
+	conns map[net.Conn]struct{}
+	dead  bool
+}
+
+var errKilled = errors.New("killed")
+
+func (w *wire) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	c, err := (&net.Dialer{}).DialContext(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.dead {
+		_ = c.Close()
+		return nil, errKilled
+	}
+	if w.conns == nil {
+		w.conns = map[net.Conn]struct{}{}
+	}
+	w.conns[c] = struct{}{}
+	return c, nil
+}
+
+// kill cuts all connections for good.
+func (w *wire) kill() {
+	w.mu.Lock()
+	w.dead = true
+	w.mu.Unlock()
+	w.cut()
+}
+
+// cut cuts all connections that are open.
+func (w *wire) cut() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for c := range w.conns {
+		if tcp, ok := c.(*net.TCPConn); ok {
+			_ = tcp.SetLinger(0) // RST
+		}
+		_ = c.Close()
+	}
+}
