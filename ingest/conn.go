@@ -79,6 +79,7 @@ type conn struct {
 	code     byte       // why we stop, for the DISCONNECT; 0: not our doing
 	open     int        // records appended and not committed
 	quota    int        // v5: messages received and not fully acknowledged
+	queued   int        // messages in the engine's queue for this client, about
 }
 
 func newConn(d *Door, nc net.Conn) *conn {

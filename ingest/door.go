@@ -166,7 +166,7 @@ func newEngine(o *Options) *mqtt.Server {
 	c.ReceiveMaximum = uint16(o.ReceiveMaximum)
 	c.TopicAliasMaximum = topicAliasMaximum
 	c.MaximumMessageExpiryInterval = 0
-	c.MaximumClientWritesPending = 128
+	c.MaximumClientWritesPending = engineQueue
 	c.MaximumInflight = 512
 	c.Compatibilities.NoInheritedPropertiesOnAck = true
 	c.Compatibilities.ObscureNotAuthorized = true

@@ -57,6 +57,33 @@ func TestFanout(t *testing.T) {
 	})
 }
 
+// A subscriber that keeps reading gets all of a burst, in order.
+func TestFanoutBurst(t *testing.T) {
+	const messages = 5000
+	l := newFakeLog()
+	d := newTestDoor(t, l, func(o *Options) { o.Listen = []string{"127.0.0.1:0"} })
+	runDoor(t, d)
+	var subs []*client
+	for i := range 4 {
+		c := dial(t, d).enter(session{id: fmt.Sprint("sub", i)})
+		c.send(subscribePacket(false, 1, "#", 0)...)
+		c.want(0x90, 3, 0, 1, 0)
+		subs = append(subs, c)
+	}
+	p := dial(t, d).enter(session{id: "pub"})
+	for i := range messages {
+		p.publish(0, 0, "t", fmt.Sprint(i))
+	}
+	p.send(0xc0, 0)
+	p.want(0xd0, 0)
+	l.commit(nil) // all at once
+	for _, c := range subs {
+		for i := range messages {
+			c.want(publishPacket(false, 0, 0, "t", fmt.Sprint(i))...)
+		}
+	}
+}
+
 // A retained message is kept for those who subscribe later, once durable, and
 // an empty one takes it away.
 func TestRetained(t *testing.T) {
@@ -111,7 +138,7 @@ func TestStalledSubscriber(t *testing.T) {
 				t.Fatalf("message %d: the good subscriber got % x", i, m)
 			}
 		}
-		if took := time.Since(start); took > 0 {
+		if took := time.Since(start); took > time.Second {
 			t.Errorf("took %v: somebody waited", took)
 		}
 		if s := d.Stats().Refused; s.FanoutLost == 0 || s.SlowReader != 0 {

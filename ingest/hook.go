@@ -29,7 +29,7 @@ func (h *hook) Provides(b byte) bool {
 	case mqtt.OnConnect, mqtt.OnConnectAuthenticate, mqtt.OnACLCheck,
 		mqtt.OnSessionEstablish, mqtt.OnDisconnect, mqtt.OnClientExpired,
 		mqtt.OnPacketRead, mqtt.OnPacketEncode,
-		mqtt.OnSubscribe, mqtt.OnUnsubscribe, mqtt.OnWill:
+		mqtt.OnSubscribe, mqtt.OnSubscribed, mqtt.OnUnsubscribe, mqtt.OnWill:
 		return true
 	}
 	return false
@@ -39,8 +39,28 @@ func (h *hook) Provides(b byte) bool {
 // without authentication listens where it was told to.
 func (h *hook) OnConnectAuthenticate(*mqtt.Client, packets.Packet) bool { return true }
 
-// OnACLCheck is asked about subscriptions and deliveries only.
-func (h *hook) OnACLCheck(*mqtt.Client, string, bool) bool { return true }
+// OnACLCheck is asked about each filter of a subscription, and about each
+// message that the engine is about to put into a client's queue, by the one
+// who puts it there. It is the place to make that one wait for room.
+func (h *hook) OnACLCheck(cl *mqtt.Client, _ string, _ bool) bool {
+	if c, ok := cl.Net.Conn.(*conn); ok && !cl.Closed() {
+		c.queueOne()
+	}
+	return true
+}
+
+// OnSubscribed takes back what OnACLCheck counted for filters.
+func (h *hook) OnSubscribed(cl *mqtt.Client, _ packets.Packet, codes []byte) {
+	c, ok := cl.Net.Conn.(*conn)
+	if !ok {
+		return
+	}
+	for _, code := range codes {
+		if code <= packets.CodeGrantedQos2.Code {
+			c.unqueueOne()
+		}
+	}
+}
 
 // OnConnect takes down who connects, before authentication, and refuses what
 // we cannot do.
@@ -173,6 +193,8 @@ func (h *hook) OnPacketEncode(cl *mqtt.Client, pk packets.Packet) packets.Packet
 		if cl.Properties.ProtocolVersion != 5 && pk.ReasonCode >= 0x80 {
 			pk.ReasonCode = connackV3(pk.ReasonCode)
 		}
+	case packets.Publish:
+		c.unqueueOne()
 	case packets.Disconnect:
 		c.sayLast()
 	}

@@ -33,8 +33,8 @@ func checkPlacesIn(t *testing.T, src []byte, problems []Problem) {
 		if p.Line < last.Line || p.Line == last.Line && p.Col < last.Col {
 			t.Fatalf("line %d column %d comes after line %d column %d", p.Line, p.Col, last.Line, last.Col)
 		}
-		if p.Message == "" || strings.ContainsAny(p.Source, "\n\r\t\x1b") {
-			t.Fatalf("message %q, source %q", p.Message, p.Source)
+		if p.Message == "" || strings.ContainsAny(p.Message+p.Source+p.Hint, "\n\r\t\x1b\u009b") {
+			t.Fatalf("message %q, source %q, hint %q", p.Message, p.Source, p.Hint)
 		}
 		last = p
 	}

@@ -58,8 +58,11 @@ func (p Problem) String() string {
 	return b.String()
 }
 
-// maxSourceChars is how much of a long line is shown.
-const maxSourceChars = 160
+// How much is shown of a long line and of a long text about it.
+const (
+	maxSourceChars  = 160
+	maxMessageChars = 400
+)
 
 // A span is a piece of the file: the bytes [from, to).
 type span struct{ from, to int }
@@ -97,9 +100,9 @@ func (d *document) problem(at span, severity Severity, message, hint string) Pro
 		Col:      1 + utf8.RuneCount(d.src[line.from:at.from]),
 		Width:    utf8.RuneCount(d.src[at.from:at.to]),
 		Severity: severity,
-		Message:  message,
-		Source:   printable(withoutSecret(string(d.src[line.from:line.to]))),
-		Hint:     hint,
+		Message:  printable(message, maxMessageChars),
+		Source:   printable(withoutSecret(string(d.src[line.from:min(line.to, line.from+maxSourceChars*utf8.UTFMax+1)])), maxSourceChars),
+		Hint:     printable(hint, maxMessageChars),
 	}
 }
 
@@ -114,13 +117,13 @@ func (d *document) charStart(offset int) int {
 	return offset
 }
 
-// printable returns line with one visible character for each of its own, so that
-// it cannot steer a terminal and underlines stay in place.
-func printable(line string) string {
+// printable returns the first limit characters of s, each as one visible one, so
+// that a file cannot steer a terminal and underlines stay in place.
+func printable(s string, limit int) string {
 	var b strings.Builder
 	count := 0
-	for _, r := range strings.TrimRightFunc(line, unicode.IsSpace) {
-		if count++; count > maxSourceChars {
+	for _, r := range strings.TrimRightFunc(s, unicode.IsSpace) {
+		if count++; count > limit {
 			return b.String() + "..."
 		}
 		switch {

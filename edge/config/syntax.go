@@ -25,7 +25,7 @@ func (r *reader) syntax(broken syntaxError) {
 			"close the value on line "+fmt.Sprint(startLine)+" with its bracket or quotes")
 	case found && len(bare) == 0:
 		r.errorAt(span{broken.start, statement.to}, fmt.Sprintf("%s has no value", bytes.TrimSpace(key)), "")
-	case found && isWord(bare):
+	case found && isWord(bare) && !r.startsNewWord(broken, rest):
 		from := broken.start + len(key) + 1 + bytes.Index(rest, bare)
 		at := span{from, from + len(bare)}
 		if slices.Contains([]string{"yes", "no", "on", "off", "true", "false"}, strings.ToLower(string(bare))) {
@@ -40,6 +40,15 @@ func (r *reader) syntax(broken syntaxError) {
 	default:
 		r.errorAt(broken.at, "this is not TOML: "+plain(broken.message), "")
 	}
+}
+
+// startsNewWord reports whether the parser was content with the first word of
+// rest and stumbled over the next.
+func (r *reader) startsNewWord(broken syntaxError, rest []byte) bool {
+	at := min(broken.at.from, len(r.doc.src))
+	_, restEnd := r.doc.line(at)
+	firstWord := restEnd.to - len(bytes.TrimLeft(rest, " \t"))
+	return at > firstWord && (r.doc.src[at-1] == ' ' || r.doc.src[at-1] == '\t')
 }
 
 // isWord reports whether s is a value that only lacks its quotes.

@@ -185,18 +185,12 @@ func resumeFrom(src []byte, broken syntaxError) int {
 }
 
 // looksLikeStatement reports whether the first line of src starts with a header
-// or with a bare key and a '='.
+// or with a bare key and what may be meant to separate it from its value.
 func looksLikeStatement(src []byte) bool {
 	line := bytes.TrimLeft(src[:nextLine(src, 0)], " \t")
 	if len(line) > 1 && line[0] == '[' {
 		return line[1] == '[' || 'a' <= line[1] && line[1] <= 'z'
 	}
-	key, _, found := bytes.Cut(line, []byte("="))
-	key = bytes.TrimRight(key, " \t")
-	for _, c := range key {
-		if c != '_' && (c < 'a' || c > 'z') && (c < '0' || c > '9') {
-			return false
-		}
-	}
-	return found && len(key) > 0
+	end := bytes.IndexFunc(line, func(c rune) bool { return c != '_' && (c < 'a' || c > 'z') && (c < '0' || c > '9') })
+	return end > 0 && bytes.IndexByte([]byte("=: \t"), line[end]) >= 0
 }

@@ -17,8 +17,9 @@ import (
 // without an acknowledgement then never get one from this process.
 func (l *Log) Run(ctx context.Context) error {
 	ringCtx, stopRing := context.WithCancel(context.WithoutCancel(ctx)) // the last group may need its segment
+	broken := make(chan error, 1)
 	var ring sync.WaitGroup
-	ring.Go(func() { l.keepRing(ringCtx) })
+	ring.Go(func() { broken <- l.keepRing(ringCtx) })
 	defer ring.Wait()
 	defer stopRing()
 	for {
@@ -28,6 +29,8 @@ func (l *Log) Run(ctx context.Context) error {
 			if err := l.commit(); err != nil {
 				return err
 			}
+		case err := <-broken:
+			return l.fail(err, nil)
 		case <-ctx.Done():
 			l.mu.Lock()
 			l.closed = true
@@ -59,10 +62,10 @@ func (l *Log) commit() error {
 		l.tell(base, tickets, nil)
 	}
 	if err := l.place(); err != nil {
-		return l.fail(err, base, tickets)
+		return l.fail(err, tickets)
 	}
 	if err := l.write(g); err != nil {
-		return l.fail(err, base, tickets)
+		return l.fail(err, tickets)
 	}
 	if !ackBeforeSync {
 		l.tell(base, tickets, nil)
@@ -179,20 +182,21 @@ func (l *Log) tell(base tributary.LSN, tickets []tributary.Ticket, err error) {
 
 // fail ends the log: after a failed write or flush the kernel may have dropped
 // the pages and call the next flush a success, so trying again would
-// acknowledge records that are nowhere (D2). The group that failed and the one
-// that gathers are told.
-func (l *Log) fail(cause error, base tributary.LSN, tickets []tributary.Ticket) error {
+// acknowledge records that are nowhere (D2). The group that failed, whose
+// tickets are given, and the one that gathers are told.
+func (l *Log) fail(cause error, tickets []tributary.Ticket) error {
 	l.mu.Lock()
 	l.failed = fmt.Errorf("%w: %w", ErrFailed, cause)
 	err, waiting := l.failed, l.tickets
+	base := l.next - tributary.LSN(len(waiting)) //nolint:gosec // G115: counts are not negative
 	l.tickets = nil
 	l.changed.Broadcast()
 	l.mu.Unlock()
 	if len(tickets) > 0 && !ackBeforeSync {
-		l.tell(base, tickets, err)
+		l.tell(base-tributary.LSN(len(tickets)), tickets, err)
 	}
 	if len(waiting) > 0 {
-		l.tell(base+tributary.LSN(len(tickets)), waiting, err)
+		l.tell(base, waiting, err)
 	}
 	return err
 }

@@ -15,23 +15,14 @@ import (
 const ageCheck = time.Minute
 
 // keepRing keeps one segment prepared ahead of the committer: the next write
-// never waits for a file to be made. It returns when ctx ends.
-func (l *Log) keepRing(ctx context.Context) {
+// never waits for a file to be made. It returns nil when ctx ends, and an error
+// when preparing one has failed.
+func (l *Log) keepRing(ctx context.Context) error {
 	tick := time.NewTicker(ageCheck)
 	defer tick.Stop()
 	for {
-		if !l.hasSpare() {
-			switch s, err := l.prepare(); {
-			case err != nil:
-				_ = l.fail(fmt.Errorf("prepare a segment: %w", err), 0, nil)
-				return
-			case s != nil:
-				l.prepared <- s
-				l.setRoom(true, false)
-				continue
-			default:
-				l.setRoom(false, true)
-			}
+		if err := l.stock(); err != nil {
+			return fmt.Errorf("prepare a segment: %w", err)
 		}
 		select {
 		case <-l.consumed:
@@ -39,9 +30,25 @@ func (l *Log) keepRing(ctx context.Context) {
 			l.freeOld(time.Now())
 		case <-ctx.Done():
 			l.dropSpare()
-			return
+			return nil
 		}
 	}
+}
+
+// stock prepares a segment, if none is, or finds that the log is full.
+func (l *Log) stock() error {
+	if l.hasSpare() {
+		return nil
+	}
+	s, err := l.prepare()
+	if err != nil {
+		return err
+	}
+	if s != nil {
+		l.prepared <- s // has room: see hasSpare
+	}
+	l.setRoom(s != nil, s == nil)
+	return nil
 }
 
 func (l *Log) hasSpare() bool {

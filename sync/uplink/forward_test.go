@@ -38,7 +38,10 @@ func TestForward(t *testing.T) {
 	if n := watch.commits[len(watch.commits)-1].Position; n.Next != l.end() || n.Ledger != l.id {
 		t.Errorf("committed %v, the ledger ends at %d", n, l.end())
 	}
-	// Again, with what is known now: there is nothing to do.
+	// Again, and again with what is known now: there is nothing to do.
+	if again := drain(t, config(c), l); len(again.commits) != 1 || again.commits[0].Records != 0 || again.commits[0].Position.Next != l.end() {
+		t.Errorf("commits %+v; want the position that was found", again.commits)
+	}
 	cfg := config(c)
 	cfg.Hint = l.end()
 	if again := drain(t, cfg, l); len(again.commits) != 0 {

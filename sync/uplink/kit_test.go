@@ -177,7 +177,7 @@ func (l *log) until(t *testing.T, what string, ok func(commits []Commit, states 
 	deadline := time.After(30 * time.Second)
 	for {
 		l.mu.Lock()
-		good, changed := ok(l.commits, l.states), l.changed
+		good, changed := len(l.states) > 0 && ok(l.commits, l.states), l.changed
 		l.mu.Unlock()
 		if good {
 			return

@@ -88,6 +88,7 @@ func TestUnknownOutcomeOfEndTxn(t *testing.T) {
 				})
 				l.fill("a", 20, 5)
 				watch.until(t, "commit", committed(40))
+				watch.until(t, "forwarding", inState(Forwarding))
 				_ = stop()
 				checkExactlyOnce(t, l, readCommitted(t, c.ListenAddrs(), "a"))
 			})

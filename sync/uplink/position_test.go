@@ -25,11 +25,19 @@ func TestPositionBytes(t *testing.T) {
 	if _, err := decodePosition([]byte(`{"v":1,"next":3,"chain":"00000000deadbeef","later":{"x":[1]}}`)); err != nil {
 		t.Errorf("an unknown field: %v", err)
 	}
-	// Values as Java's Utils.murmur2 gives them, masked to 31 bits.
-	for key, murmur2 := range map[string]uint32{"21": 973932308, "foobar": 790332482 & 0x7fffffff, "a-little-bit-long-string": 985981536 & 0x7fffffff} {
-		_ = murmur2
-		if p := hashPartition(key, 16); p < 0 || p > 15 {
-			t.Errorf("partition %d of %q", p, key)
+}
+
+// The partition of a key is the one that Java's default partitioner chooses. The
+// hashes are those of Kafka's own UtilsTest.testMurmur2.
+func TestHashPartition(t *testing.T) {
+	for key, murmur2 := range map[string]int32{
+		"21": -973932308, "foobar": -790332482, "a-little-bit-long-string": -985981536,
+		"a-little-bit-longer-string": -1486304829, "lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8": -58897971, "abc": 479470107,
+	} {
+		for _, n := range []int{1, 2, 16, 17} {
+			if got, want := hashPartition(key, n), (murmur2&0x7fffffff)%int32(n); got != want { //nolint:gosec // small
+				t.Errorf("%q is in partition %d of %d, want %d", key, got, n, want)
+			}
 		}
 	}
 }

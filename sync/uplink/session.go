@@ -45,7 +45,7 @@ func (f *forwarder) session(ctx context.Context) error {
 	if err := s.open(ctx); err != nil {
 		return err
 	}
-	f.ready()
+	f.ready(s.pos, s.clusterID)
 	return s.forward(ctx)
 }
 

@@ -10,7 +10,8 @@ import (
 // an Observer must return soon, and not call back.
 type Observer interface {
 	// Committed is called after each transaction, when Kafka has said that it
-	// is committed.
+	// is committed, and when the position in Kafka is found to be ahead of all
+	// that was reported; then the counts are 0.
 	Committed(Commit)
 	// State is called when the state changes, and again at each failed try.
 	State(Status)

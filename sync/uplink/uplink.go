@@ -168,8 +168,15 @@ func jitter(most time.Duration) time.Duration {
 	return rand.N(most)
 }
 
-// ready is called when a session knows its position.
-func (f *forwarder) ready() {
+// ready is called when a session has read its position. One that is ahead of
+// what we know was committed by another forwarder, or by us without an answer.
+func (f *forwarder) ready(p tributary.Position, clusterID string) {
+	if p.Next > f.floor {
+		f.floor = p.Next
+		f.poison.forget(p.Next)
+		f.unsent = false
+		f.watch.Committed(Commit{Position: p, KafkaClusterID: clusterID})
+	}
 	if !f.unsent {
 		f.tell(Forwarding, nil)
 	}

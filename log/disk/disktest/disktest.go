@@ -3,6 +3,7 @@
 package disktest
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -55,8 +56,14 @@ func New(size int64) *Disk {
 	return &Disk{names: map[string]*node{}, durable: map[string]*node{}, size: size}
 }
 
+// ErrOff is for Fail: the power is off. The operation finds no disk and changes
+// nothing, so that Crash may be called as late as everybody has noticed.
+var ErrOff = errors.New("the power is off")
+
 // Fail has f asked before each operation: a non-nil error is returned to the
-// caller and the operation does not happen.
+// caller and the operation does not happen. As on Linux, a Sync that fails with
+// anything but ErrOff forgets what was written: the program goes on reading it,
+// no later Sync makes it durable.
 func (d *Disk) Fail(f func(Op) error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -100,6 +107,32 @@ func (d *Disk) Crash(rng *rand.Rand) *Disk {
 	return c
 }
 
+// Kill returns the disk as the next process finds it when this one has been
+// killed: the kernel goes on, so that everything written is there, though no
+// more of it is durable than before. The disk itself goes on as well.
+func (d *Disk) Kill() *Disk {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	c := New(d.size)
+	twins := map[*node]*node{}
+	twin := func(n *node) *node {
+		if n != nil && twins[n] == nil {
+			twins[n] = &node{data: slices.Clone(n.data), synced: slices.Clone(n.synced), writes: slices.Clone(n.writes)}
+		}
+		return twins[n]
+	}
+	for name, n := range d.names {
+		c.names[name] = twin(n)
+	}
+	for name, n := range d.durable {
+		c.durable[name] = twin(n)
+	}
+	for _, op := range d.pending {
+		c.pending = append(c.pending, nameOp{from: op.from, to: op.to, node: twin(op.node)})
+	}
+	return c
+}
+
 const sector = 512
 
 func (n *node) crash(rng *rand.Rand) *node {
@@ -120,6 +153,15 @@ func (n *node) crash(rng *rand.Rand) *node {
 		}
 	}
 	return &node{data: data, synced: slices.Clone(data)}
+}
+
+// sync makes durable what was written since the last Sync, failed or not.
+func (n *node) sync() {
+	for _, w := range n.writes {
+		n.synced = grow(n.synced, int(w.at)+len(w.data))
+		copy(n.synced[w.at:], w.data)
+	}
+	n.writes = nil
 }
 
 func grow(b []byte, n int) []byte {
@@ -278,10 +320,18 @@ func (f *file) WriteAt(b []byte, at int64) (int, error) {
 
 // Sync makes what was written durable; names are only by Disk.Sync.
 func (f *file) Sync() error {
-	return f.d.do("sync", f.name, func() error {
-		f.n.synced, f.n.writes = slices.Clone(f.n.data), nil
+	synced := false
+	err := f.d.do("sync", f.name, func() error {
+		f.n.sync()
+		synced = true
 		return nil
 	})
+	if !synced && !errors.Is(err, ErrOff) {
+		f.d.mu.Lock()
+		defer f.d.mu.Unlock()
+		f.n.writes = nil
+	}
+	return err
 }
 
 func (f *file) Size() (int64, error) {

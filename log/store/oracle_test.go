@@ -1,0 +1,156 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+
+	"github.com/tributary-edge/tributary"
+	"github.com/tributary-edge/tributary/log/disk"
+	"github.com/tributary-edge/tributary/log/record"
+)
+
+// A history is all that is known of one ledger: what was appended, what the log
+// has promised of it, and what it may forget.
+type history struct {
+	id        tributary.LedgerID
+	entries   []record.Entry           // everything that was appended, by LSN
+	offsets   map[partition]int64      // of the next record of each partition
+	promised  tributary.LSN            // below: acknowledged, or reported as there by an Open
+	forwarded tributary.LSN            // below: in Kafka
+	chains    map[tributary.LSN]uint64 // at the group boundaries that were read
+}
+
+// add notes that r was given the next LSN.
+func (h *history) add(r *record.Record) {
+	p := partition{r.Stream, r.Partition}
+	h.entries = append(h.entries, record.Entry{LSN: tributary.LSN(len(h.entries)), Offset: h.offsets[p], Record: *r})
+	h.offsets[p]++
+}
+
+// An oracle knows every ledger that was ever written to a disk.
+type oracle struct{ all []*history }
+
+func (o *oracle) begin(id tributary.LedgerID) *history {
+	h := &history{id: id, offsets: map[partition]int64{}, chains: map[tributary.LSN]uint64{}}
+	o.all = append(o.all, h)
+	return h
+}
+
+// check reads everything that l holds and compares it with what was promised.
+// What it finds is promised from then on: an Open that reports a record as
+// there must not lose it later.
+func (o *oracle) check(l *Log) error {
+	order := -1
+	for _, i := range l.Ledgers() {
+		at := slices.IndexFunc(o.all, func(h *history) bool { return h.id == i.ID })
+		if at <= order {
+			return fmt.Errorf("D3: ledger %v is unknown, or out of order: place %d after %d", i.ID, at, order)
+		}
+		order = at
+	}
+	for n, h := range o.all {
+		if err := h.check(l); err != nil {
+			return fmt.Errorf("ledger %d of %d: %w", n+1, len(o.all), err)
+		}
+	}
+	return nil
+}
+
+func (h *history) check(l *Log) error {
+	from, _, held := l.bounds(h.id)
+	if !held {
+		if h.promised > h.forwarded {
+			return fmt.Errorf("D1, D3: nothing is left; records up to %d were promised, up to %d forwarded", h.promised, h.forwarded)
+		}
+		return nil
+	}
+	if from > h.forwarded {
+		return fmt.Errorf("D3: starts at record %d; only those up to %d were forwarded", from, h.forwarded)
+	}
+	r, err := l.Reader(h.id)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	at, size := from, 1
+	for h.id != l.Ledger() || at < l.Durable() {
+		c, err := r.Read(context.Background(), at, size)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return fmt.Errorf("D3: read from record %d: %w", at, err)
+		}
+		if err := h.compare(at, &c); err != nil {
+			return err
+		}
+		at, size = c.Next, size*3%10_007 // now one group, now many
+	}
+	if at < h.promised {
+		return fmt.Errorf("D1, D3: ends at record %d; %d were promised", at, h.promised)
+	}
+	h.promised = at
+	return nil
+}
+
+// compare checks a chunk that was read from record at on.
+func (h *history) compare(at tributary.LSN, c *record.Chunk) error {
+	if c.From != at || c.Next != at+tributary.LSN(len(c.Entries)) || c.Next == at {
+		return fmt.Errorf("L1: chunk [%d, %d) with %d records, asked for %d", c.From, c.Next, len(c.Entries), at)
+	}
+	if int(c.Next) > len(h.entries) { //nolint:gosec // G115: small
+		return fmt.Errorf("D3: records up to %d, but only %d were ever appended", c.Next, len(h.entries))
+	}
+	for i := range c.Entries {
+		if err := same(&c.Entries[i], &h.entries[at+tributary.LSN(i)]); err != nil {
+			return fmt.Errorf("D3: record %d: %w", at+tributary.LSN(i), err)
+		}
+	}
+	if was, seen := h.chains[c.Next]; seen && was != c.Chain {
+		return fmt.Errorf("L1: the chain at %d is %016x and was %016x", c.Next, c.Chain, was)
+	}
+	h.chains[c.Next] = c.Chain
+	return nil
+}
+
+func same(got, want *record.Entry) error {
+	switch {
+	case got.LSN != want.LSN:
+		return fmt.Errorf("L1: has LSN %d", got.LSN)
+	case got.Stream != want.Stream || got.Partition != want.Partition:
+		return fmt.Errorf("is in %s/%d, should be in %s/%d", got.Stream, got.Partition, want.Stream, want.Partition)
+	case got.Offset != want.Offset:
+		return fmt.Errorf("L2: has offset %d in %s/%d, should be %d", got.Offset, got.Stream, got.Partition, want.Offset)
+	case got.Millis != want.Millis || !sameBytes(got.Key, want.Key) || !sameBytes(got.Value, want.Value):
+		return errors.New("has another time, key or value than was appended")
+	case !slices.EqualFunc(got.Headers, want.Headers, func(a, b record.Header) bool { return a.Key == b.Key && sameBytes(a.Value, b.Value) }):
+		return fmt.Errorf("has headers %v, should be %v", got.Headers, want.Headers)
+	}
+	return nil
+}
+
+// sameBytes tells no bytes from none at all, as Kafka does.
+func sameBytes(a, b []byte) bool { return bytes.Equal(a, b) && (a == nil) == (b == nil) }
+
+// reopen opens the log again and checks all of it, as the next process would
+// find it. It returns the open log.
+func (o *oracle) reopen(fs disk.FS, opt Options) (*Log, error) {
+	l, found, err := Open(fs, opt)
+	if err != nil {
+		return nil, fmt.Errorf("D3: does not start again by itself: %w", err)
+	}
+	if len(found.Rot) > 0 {
+		return nil, fmt.Errorf("calls a power cut rot: %w", &found.Rot[0])
+	}
+	if err := o.check(l); err != nil {
+		return nil, err
+	}
+	if _, err := Verify(fs); err != nil {
+		return nil, fmt.Errorf("verify: %w", err)
+	}
+	return l, nil
+}
