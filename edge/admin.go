@@ -27,7 +27,7 @@ func (n *Node) Report() status.Report {
 		},
 		Log: status.Log{
 			Ledger: n.log.Ledger().String(), Next: uint64(n.log.Next()), Durable: uint64(n.log.Durable()),
-			UsedBytes: l.UsedBytes, FreeBytes: l.FreeBytes, MaxBytes: l.MaxBytes, Flushes: l.Flushes, WrittenBytes: l.WrittenBytes,
+			UsedBytes: l.UsedBytes, FreeBytes: l.FreeBytes, MaxBytes: l.MaxBytes, Refusing: l.Refusing, Flushes: l.Flushes, WrittenBytes: l.WrittenBytes,
 			FlushMeanMs: millis(l.FlushMean), FlushMaxMs: millis(l.FlushMax), DamagedRanges: n.damaged,
 		},
 		Uplink: n.up.snapshot(),

@@ -80,6 +80,8 @@ type conn struct {
 	open     int        // records appended and not committed
 	quota    int        // v5: messages received and not fully acknowledged
 	queued   int        // messages in the engine's queue for this client, about
+
+	miscounted bool // queued was found to be too high
 }
 
 func newConn(d *Door, nc net.Conn) *conn {
@@ -391,8 +393,8 @@ func (g *greeting) take(p []byte) bool {
 
 // finish says the last words and closes the socket, after the reader has
 // stopped because of err. Words are for MQTT 5 only: 3.1.1 has no DISCONNECT
-// from the server.
-func (c *conn) finish(err error) {
+// from the server. It returns why the connection ended, as a reason code, or 0.
+func (c *conn) finish(err error) byte {
 	code := c.lastWord(err)
 	c.mu.Lock()
 	if code == codeShuttingDown {
@@ -417,6 +419,7 @@ func (c *conn) finish(err error) {
 		lingerOn(c.Conn)
 	}
 	_ = c.Conn.Close()
+	return code
 }
 
 // awaitAnswers waits for what is still pending to be committed, but not for

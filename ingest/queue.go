@@ -9,24 +9,24 @@ import "time"
 const (
 	engineQueue   = 128
 	queueRoom     = engineQueue - 28 // a little less: retained messages come from another goroutine
-	queuePatience = 20 * time.Millisecond
+	queuePatience = 200 * time.Millisecond
 )
 
 // queueOne counts a message that the engine is about to queue, and waits for
 // room first. The engine does not queue all it asks about, so the count may
-// be too high; therefore the wait is short, and after it the queue counts as
-// empty.
+// be too high, for a subscriber with unanswered QoS 1 or 2 messages; therefore
+// the wait ends, and is not repeated until the engine takes a message out.
 func (c *conn) queueOne() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.queued++
-	if c.queued < queueRoom {
+	if c.queued < queueRoom || c.miscounted {
 		return
 	}
 	t := time.AfterFunc(queuePatience, func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		c.queued = 0
+		c.queued, c.miscounted = 0, true
 		c.cond.Broadcast()
 	})
 	defer t.Stop()
@@ -39,7 +39,7 @@ func (c *conn) queueOne() {
 func (c *conn) unqueueOne() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.queued = max(0, c.queued-1)
+	c.queued, c.miscounted = max(0, c.queued-1), false
 	if c.queued == queueRoom-1 {
 		c.cond.Broadcast()
 	}

@@ -70,11 +70,11 @@ func (d *Door) EstablishConnection(nc net.Conn) {
 	err := d.attach(c)
 	d.release(c)
 	close(c.stopped)
-	c.finish(err)
+	code := c.finish(err)
 	d.forget(c)
-	if c.code != 0 || errors.Is(err, errPanicked) {
+	if code != 0 {
 		d.opt.Logger.Info("closed a connection", "client", c.id, "remote", nc.RemoteAddr().String(),
-			"reason", fmt.Sprintf("0x%02x", c.code), "error", err)
+			"reason", fmt.Sprintf("0x%02x", code), "error", err)
 	}
 }
 

@@ -151,7 +151,8 @@ func Load(path string) (*Config, []Problem, error) {
 }
 
 // Parse reads a configuration; name is what the problems call it. It returns
-// every problem there is, in the order of their places. The Config is nil when
+// every problem there is, up to 200 errors and 200 warnings, in the order of their
+// places. The Config is nil when
 // one of them is an Error; with Warnings alone it can be used. src is not kept.
 func Parse(name string, src []byte) (*Config, []Problem) {
 	c := defaults()

@@ -369,14 +369,15 @@ func TestCheckTouchesNothing(t *testing.T) {
 
 // A file that is something else is told so, in a moment and in a few lines.
 func TestManyProblems(t *testing.T) {
+	const size = maxFileBytes / 4
 	for _, src := range []string{
-		strings.Repeat("a = 1\n", maxFileBytes/6),
-		"kafka = {" + strings.Repeat("a=1,", maxFileBytes/4) + "b=1}",
-		strings.Repeat("[a]\n", maxFileBytes/4),
-		strings.Repeat("=\n", maxFileBytes/2),
-		strings.Repeat("[[route]]\n", maxFileBytes/10),
-		strings.Repeat("a", maxFileBytes),
-		"a = " + strings.Repeat("[", maxFileBytes),
+		strings.Repeat("a = 1\n", size/6),
+		"kafka = {" + strings.Repeat("a=1,", size/4) + "b=1}",
+		strings.Repeat("[a]\n", size/4),
+		strings.Repeat("=\n", size/2),
+		strings.Repeat("[[route]]\n", size/10),
+		strings.Repeat("a", size),
+		"a = " + strings.Repeat("[", size),
 	} {
 		started := time.Now()
 		c, problems := Parse("test.toml", []byte(src))

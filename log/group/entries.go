@@ -57,7 +57,7 @@ func (d *decoder) keep(e *record.Entry) {
 	n := len(d.headers) + len(e.Headers)
 	e.Headers = e.Headers[:len(e.Headers):len(e.Headers)]
 	if n+8 > cap(d.headers) {
-		d.headers = make([]record.Header, 0, 512)
+		d.headers = make([]record.Header, 0, min(512, 8*(1+len(d.to)-d.done)))
 		return
 	}
 	d.headers = d.headers[:n]

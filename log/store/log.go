@@ -81,7 +81,8 @@ type Log struct {
 	opt    Options
 	ledger tributary.LedgerID
 
-	maxGroup int // bytes: maxGroupBytes, or what a small segment can take
+	maxGroup  int // bytes: maxGroupBytes, or what a small segment can take
+	maxRecord int // bytes: of one record, so that a group can take it and the opening record
 
 	wake     chan struct{} // one slot: there is something to commit
 	company  chan struct{} // one slot: the gathering group need not wait longer
@@ -149,6 +150,7 @@ type Stats struct {
 	WrittenBytes    int64 // given to the device by commits, padding included
 	Flushes         int64 // by commits
 	RefusedFull     int64
+	Refusing        bool  // a record was refused and there is no more room since
 	UsedBytes       int64 // segments that hold records
 	FreeBytes       int64 // what may still be used, of MaxBytes
 	MaxBytes        int64
@@ -174,8 +176,8 @@ func (l *Log) OnCommit(f func(base tributary.LSN, tickets []tributary.Ticket, er
 // and what wraps ErrFailed: nothing will be appended any more.
 func (l *Log) Append(r *record.Record, t tributary.Ticket) (tributary.LSN, error) {
 	size := group.MaxBytes(r)
-	if size > l.maxGroup {
-		return 0, &TooLargeError{Bytes: size, Limit: l.maxGroup}
+	if size > l.maxRecord {
+		return 0, &TooLargeError{Bytes: size, Limit: l.maxRecord}
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -235,6 +237,7 @@ func (l *Log) waitForRoom(size int) error {
 			return nil
 		case l.full:
 			l.stats.RefusedFull++
+			l.stats.Refusing = true
 			return &FullError{MaxBytes: l.opt.MaxBytes}
 		default:
 			l.changed.Wait() // a segment is being prepared

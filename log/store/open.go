@@ -57,6 +57,10 @@ func Open(fs disk.FS, opt Options) (*Log, Recovery, error) {
 		offsets:   map[partition]*int64{},
 		forwarded: map[tributary.LedgerID]tributary.LSN{},
 	}
+	l.maxRecord = l.maxGroup - group.HeaderBytes
+	if opt.Opening != nil {
+		l.maxRecord -= group.MaxBytes(opt.Opening)
+	}
 	l.changed = sync.NewCond(&l.mu)
 	l.gather.Reset(0)
 	if opt.Compress {

@@ -61,6 +61,7 @@ func (l *Log) setRoom(spare, full bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.spare, l.full = spare, full
+	l.stats.Refusing = l.stats.Refusing && !spare
 	l.changed.Broadcast()
 }
 

@@ -221,11 +221,15 @@ func (d *Disk) Create(name string) (disk.File, error) {
 }
 
 // Open implements disk.FS.
-func (d *Disk) Open(name string, _ bool) (disk.File, error) {
+func (d *Disk) Open(name string, write bool) (disk.File, error) {
 	var n *node
 	err := d.do("open", name, func() error {
 		if n = d.names[name]; n == nil {
 			return fs.ErrNotExist
+		}
+		if write {
+			n.sync()
+			n.data = slices.Clone(n.synced)
 		}
 		return nil
 	})
