@@ -15,10 +15,14 @@ need = @command -v $(1) >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-ge
 	|| { echo "$(1) is missing; install it (Debian: sudo apt-get install $(2)) and try again"; exit 1; }
 
 .DEFAULT_GOAL := help
-.PHONY: help test check fmt vet tidy lint race fuzz cover arm demo kafka-up kafka-down test-kafka test-powercut bench bench-forward
+.PHONY: help build test check fmt vet tidy lint race fuzz cover arm demo format teeth \
+	kafka-up kafka-down test-uplink test-kafka test-powercut bench bench-forward
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+
+build: ## the static binary, bin/tributary
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags='-s -w' -o bin/tributary ./cmd/tributary
 
 test: ## all tests that need nothing but Go
 	$(GO) test ./...
@@ -27,6 +31,10 @@ check: fmt vet tidy lint ## format, vet, the repository's own rules, lint
 
 fmt: $(GOFUMPT)
 	@out=$$($(GOFUMPT) -l .); [ -z "$$out" ] || { echo "not formatted (bin/gofumpt -w):"; echo "$$out"; exit 1; }
+
+format: $(LINT) ## rewrite every file in the repository's format
+	$(LINT) fmt ./...
+	cd bench && ../$(LINT) fmt ./...
 
 vet:
 	$(GO) vet ./...
@@ -60,6 +68,17 @@ fuzz: ## every fuzz target for FUZZTIME (default 30s)
 		done; \
 	done
 
+# A fault is compiled in with a build tag. That it builds is tested first: a test that does not build has no teeth.
+teeth: ## with each promise broken on purpose, a test must fail
+	@broken() { tag=$$1; pkg=$$2; run=$$3; \
+		$(GO) test -tags $$tag -run '^$$' $$pkg >/dev/null || { echo "$$pkg does not build with $$tag"; exit 1; }; \
+		if $(GO) test -tags $$tag -count=1 -run $$run $$pkg >/dev/null 2>&1; \
+		then echo "$$pkg $$run passes with $$tag"; exit 1; \
+		else echo "$$pkg $$run fails with $$tag, as it must"; fi; }; \
+	broken break_fsync ./log/store/ '^TestCrash$$'; \
+	broken break_fence ./sync/uplink/ '^TestChaos$$'; \
+	broken break_qos2 ./edge/ '^TestQoS2OverRestart$$'
+
 cover: ## test coverage, to cover.html
 	$(GO) test -coverpkg=./... -coverprofile=cover.out ./...
 	$(GO) tool cover -func=cover.out | tail -1
@@ -81,6 +100,9 @@ kafka-up: ## start a real Apache Kafka on loopback (Java and Maven)
 
 kafka-down: ## stop it
 	$(KAFKA) down
+
+test-uplink: ## the way to Kafka alone, against the real Kafka
+	$(GO) test -tags kafka -count=1 -timeout 20m -v ./sync/uplink/
 
 test-kafka: ## the whole chain against the real Kafka, with kills and black holes (root)
 	$(call need,ip,iproute2)

@@ -70,7 +70,7 @@ func (n *Node) forwardLedger(ctx context.Context, cfg uplink.Config, id tributar
 func uplinkConfig(c *config.Config) (uplink.Config, error) {
 	k := &c.Kafka
 	u := uplink.Config{
-		Brokers: k.Brokers, Site: c.Node.Site, Node: c.Node.Name,
+		Brokers: k.Brokers, Site: c.Node.Site, Node: c.Node.Name, ClientID: k.ClientID,
 		CreateTopics: k.CreateTopics, Partitions: k.Partitions, ReplicationFactor: k.ReplicationFactor,
 		PositionsTopic: k.PositionsTopic, DeadLetter: c.DefaultRoute.DeadLetter,
 		Linger: k.Linger, BatchBytes: max(k.BatchBytes, 64<<10), TransactionTimeout: k.TransactionTimeout,

@@ -140,7 +140,7 @@ func (n *Node) openDoor() error {
 		Listen: n.cfg.MQTT.Listen, Log: n.log, Reader: reader, Router: router{n.cfg.Table},
 		IsFull:     func(err error) bool { return errors.As(err, new(*store.FullError)) },
 		DeadLetter: n.cfg.DefaultRoute.DeadLetter,
-		MaxClients: n.cfg.MQTT.MaxClients, MaxPacketBytes: n.cfg.MQTT.MaxPacketBytes, ReceiveMaximum: int(n.cfg.MQTT.ReceiveMaximum),
+		MaxClients: n.cfg.MQTT.MaxClients, MaxPacketBytes: n.cfg.MQTT.MaxPacketBytes, ReceiveMaximum: int(n.cfg.MQTT.ReceiveMaximum), MaxTopicLevels: n.cfg.MQTT.MaxTopicLevels,
 		Logger: n.logger,
 	})
 	if err != nil {

@@ -67,6 +67,10 @@ type Options struct {
 
 	MaxClients     int // connections at once; default 10,000
 	MaxPacketBytes int // the largest MQTT packet taken; default 1 MiB
+	// MaxTopicLevels bounds the levels of a topic and of a filter; default 32.
+	// The engine's topic tree takes time that grows with their square, under one
+	// lock.
+	MaxTopicLevels int
 	ReceiveMaximum int // QoS 1 and 2 messages in flight per connection; default 1,024
 
 	ConnectTimeout time.Duration // from accept to a complete CONNECT; default 5 s
@@ -85,6 +89,7 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	setDefault(&o.MaxClients, 10_000)
 	setDefault(&o.MaxPacketBytes, 1<<20)
+	setDefault(&o.MaxTopicLevels, 32)
 	setDefault(&o.ReceiveMaximum, 1024)
 	setDefault(&o.ConnectTimeout, 5*time.Second)
 	setDefault(&o.DrainTimeout, 5*time.Second)

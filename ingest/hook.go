@@ -88,8 +88,10 @@ func (h *hook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 	switch {
 	case c.v5 && pk.Properties.AuthenticationMethod != "":
 		refusal = packets.ErrBadAuthenticationMethod // MQTT 5, 4.12
-	case pk.Connect.WillFlag && (strings.ContainsAny(pk.Connect.WillTopic, "+#") || pk.Connect.WillTopic == "" || topicCode(pk.Connect.WillTopic) != 0):
+	case pk.Connect.WillFlag && (strings.ContainsAny(pk.Connect.WillTopic, "+#") || pk.Connect.WillTopic == "" || h.door.topicCode(pk.Connect.WillTopic) != 0):
 		refusal = packets.ErrTopicNameInvalid
+	case h.door.tooManySessions(c.id):
+		refusal = packets.ErrServerBusy
 	default:
 		return nil
 	}
@@ -212,7 +214,7 @@ func (c *conn) sayLast() {
 // as invalid.
 func (h *hook) OnSubscribe(_ *mqtt.Client, pk packets.Packet) packets.Packet {
 	for i := range pk.Filters {
-		if strings.Count(pk.Filters[i].Filter, "/") >= maxTopicLevels {
+		if strings.Count(pk.Filters[i].Filter, "/") >= h.door.opt.MaxTopicLevels {
 			pk.Filters[i].Filter = ""
 		}
 	}

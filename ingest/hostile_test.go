@@ -198,6 +198,24 @@ func TestTooManyClients(t *testing.T) {
 	})
 }
 
+// S1: a client that makes up ids and leaves sessions behind does not fill the
+// memory; those who have a session get in.
+func TestTooManySessions(t *testing.T) {
+	bubble(t, func(o *Options) { o.MaxClients = 3 }, func(t *testing.T, d *Door, _ *fakeLog) {
+		for i := range 3 * sessionsPerClient {
+			c := pipe(t, d).enter(kept(fmt.Sprint(i), true))
+			_ = c.nc.Close()
+			synctest.Wait()
+		}
+		if ack := pipe(t, d).connect(kept("more", true)); ack[3] != 0x89 {
+			t.Errorf("CONNACK % x, want server busy", ack)
+		}
+		pipe(t, d).enter(kept("5", true))
+		<-time.After(2 * time.Hour) // the sessions expire
+		pipe(t, d).enter(kept("more", true))
+	})
+}
+
 // A CONNECT that cannot be served gets an answer its version knows.
 func TestConnackCodes(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, d *Door, _ *fakeLog) {

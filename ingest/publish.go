@@ -12,10 +12,6 @@ import (
 	"github.com/tributary-edge/tributary/log/record"
 )
 
-// maxTopicLevels bounds the levels of a topic and of a filter. The engine's
-// topic tree takes time that grows with their square, under one lock.
-const maxTopicLevels = 32
-
 // A message is one PUBLISH, out of the stream, decoded and well-formed, its
 // topic alias resolved. The slices are borrowed. Its MQTT 5 properties are
 // handed on beside it, or the compiler would put each packet on the heap.
@@ -61,7 +57,7 @@ type cleanup struct{ client string }
 func (d *Door) publish(c *conn, m *message, props *packets.Properties) bool {
 	d.stat.received[m.qos].Add(1)
 	d.stat.bytes.Add(uint64(len(m.payload)))
-	if code := topicCode(m.topic); code != 0 {
+	if code := d.topicCode(m.topic); code != 0 {
 		return d.refuse(c, m, code)
 	}
 	switch m.qos {
@@ -76,11 +72,11 @@ func (d *Door) publish(c *conn, m *message, props *packets.Properties) bool {
 
 // topicCode returns the reason not to take a topic, or 0. Topics that start
 // with $ are the server's own (MQTT 5, 4.7.2).
-func topicCode(topic string) byte {
+func (d *Door) topicCode(topic string) byte {
 	switch {
 	case topic[0] == '$':
 		return codeNotAuthorized
-	case strings.Count(topic, "/") >= maxTopicLevels:
+	case strings.Count(topic, "/") >= d.opt.MaxTopicLevels:
 		return codeTopicName
 	default:
 		return 0

@@ -86,6 +86,7 @@ func TestRefusal(t *testing.T) {
 				five.want(0x50, 3, 0, 3, test.code)
 				old.publish(1, 1, "t", "x")
 				old.wantEnd()
+				synctest.Wait()
 				s := d.Stats().Refused
 				if n := s.Full + s.Failed; n != 4 || s.Full != 0 && s.Failed != 0 {
 					t.Errorf("refused: %+v, want 4 of one kind", s)
@@ -119,6 +120,10 @@ func TestFailedGroup(t *testing.T) {
 		if s := d.Stats(); s.Logged != [3]uint64{} || s.Refused.Failed != 3 {
 			t.Errorf("stats: %+v", s)
 		}
+		l.setFail(errDead) // for good; a client that sends again is not left without an answer
+		two = pipe(t, d).enter(session{id: "two", v5: true, resume: true, expiry: 60})
+		two.send(publishPacket(true, 2<<1|8, 1, "t", "x")...)
+		two.want(0x50, 3, 0, 1, 0x83)
 	})
 }
 

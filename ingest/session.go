@@ -9,6 +9,24 @@ import (
 	"github.com/tributary-edge/tributary"
 )
 
+// sessionsPerClient bounds the sessions that are kept for clients that are
+// away: so many times Options.MaxClients in all. Client ids cost nothing, and
+// a session is memory.
+const sessionsPerClient = 4
+
+// tooManySessions says whether a client must be refused because the node keeps
+// as many sessions as it may, and none for this one.
+func (d *Door) tooManySessions(client string) bool {
+	if d.srv.Clients.Len() < sessionsPerClient*d.opt.MaxClients {
+		return false
+	}
+	_, known := d.srv.Clients.Get(client)
+	if !known {
+		d.stat.tooMany.Add(1)
+	}
+	return !known
+}
+
 // claim makes c the holder of its client's session. A connection that held it
 // before is stopped, and claim waits until its reader has really stopped:
 // what that had taken out of its socket is in the log, the rest never will

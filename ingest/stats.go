@@ -24,7 +24,7 @@ type Refusals struct {
 	Failed      uint64 // messages: the log has failed
 	Topic       uint64 // messages: the topic starts with $, or has too many levels
 	Window      uint64 // connections closed: more in flight than the receive maximum
-	TooMany     uint64 // connections closed: as many as allowed are open
+	TooMany     uint64 // connections closed: as many are open, or sessions kept, as may be
 	Accepts     uint64 // errors of accept, which are tried again
 	Panics      uint64 // connections closed: a packet made the engine panic
 	SlowReader  uint64 // connections closed: the client does not read what it is sent

@@ -102,7 +102,7 @@ func (c *chaos) run(rounds int) {
 	drain(c.t, c.config(), c.ledger)
 
 	got := readCommitted(c.t, c.cluster.ListenAddrs(), "a", "b")
-	all := consume(c.t, c.cluster.ListenAddrs(), kgo.ReadUncommitted(), "a", "b")
+	all := consume(c.t, c.cluster.ListenAddrs(), kgo.ReadUncommitted(), []string{"a", "b"})
 	c.t.Logf("%d take-overs in %v: %d records, %d transactions, %d aborted copies, %d cut connections, %d injected errors",
 		rounds, took.Round(time.Millisecond), len(got), len(watch.commits), len(all)-len(got), c.cuts.Load(), c.faults.Load())
 	checkExactlyOnce(c.t, c.ledger, got)

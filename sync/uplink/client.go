@@ -30,7 +30,7 @@ func options(c Config, ledger tributary.LedgerID, limit func(topic string) int32
 	}
 	opts := []kgo.Opt{
 		kgo.SeedBrokers(c.Brokers...),
-		kgo.ClientID("tributary"),
+		kgo.ClientID(c.ClientID),
 		kgo.Dialer(dial),
 		kgo.DisableClientMetrics(),
 		kgo.ConnIdleTimeout(5 * time.Minute), // else a TLS handshake per quiet commit
@@ -55,7 +55,7 @@ func options(c Config, ledger tributary.LedgerID, limit func(topic string) int32
 		// ours may be weeks old. The flush has a timeout instead.
 		kgo.ProduceRequestTimeout(min(10*time.Second, c.TransactionTimeout)),
 		kgo.ProducerBatchMaxBytesFn(limit),
-		kgo.ProducerBatchCompression(kgo.ZstdCompression(), kgo.SnappyCompression(), kgo.NoCompression()),
+		kgo.ProducerBatchCompression(codecs[c.Compression]...),
 		kgo.ProducerLinger(50 * time.Millisecond), // fills the batches; the flush at the end of a chunk ends it
 		kgo.MaxBufferedRecords(1 << 18),           // a chunk of the smallest records
 	}
@@ -67,6 +67,15 @@ func options(c Config, ledger tributary.LedgerID, limit func(topic string) int32
 		opts = append(opts, kgo.SASL(mechanism))
 	}
 	return opts, nil
+}
+
+// codecs by the name in the config, with what to fall back to.
+var codecs = map[string][]kgo.CompressionCodec{
+	"zstd":   {kgo.ZstdCompression(), kgo.SnappyCompression(), kgo.NoCompression()},
+	"snappy": {kgo.SnappyCompression()},
+	"lz4":    {kgo.Lz4Compression()},
+	"gzip":   {kgo.GzipCompression()},
+	"none":   {kgo.NoCompression()},
 }
 
 // retryBackoff is short, because a session that fails has a longer back-off of

@@ -19,6 +19,8 @@ type Config struct {
 	Brokers []string // host:port; any of them leads to all
 	Site    string   // part of the transactional id and of the position's key
 	Node    string   // who forwards, for people who read positions
+	// ClientID is what Kafka's logs and quotas call this client; default "tributary".
+	ClientID string
 
 	TLS   *tls.Config // nil: plain TCP. ServerName "" means each broker's own
 	SASL  SASL        // zero: none
@@ -46,6 +48,9 @@ type Config struct {
 	BatchBytes         int           // of one transaction; default 4 MiB; 64 KiB at least
 	MaxMessageBytes    int32         // of one batch or record before compression; default 1000012
 	TransactionTimeout time.Duration // default 15 s
+	// Compression is "zstd" (the default), "snappy", "lz4", "gzip" or "none". A
+	// Kafka too old for zstd gets snappy.
+	Compression string
 
 	// Hint is an LSN below which all is known to be committed, from an earlier
 	// run; 0 when nothing is known. It only serves to notice that Kafka has
@@ -76,6 +81,7 @@ const (
 // withDefaults fills the zero fields of c, or says everything that is wrong
 // with it.
 func (c Config) withDefaults() (Config, error) {
+	def(&c.ClientID, "tributary")
 	def(&c.PositionsTopic, defaultPositionsTopic)
 	def(&c.PositionsPartitions, defaultPositionsPartitions)
 	def(&c.Partitions, -1)
@@ -84,6 +90,7 @@ func (c Config) withDefaults() (Config, error) {
 	def(&c.BatchBytes, 4<<20)
 	def(&c.MaxMessageBytes, defaultMaxMessageBytes)
 	def(&c.TransactionTimeout, 15*time.Second)
+	def(&c.Compression, "zstd")
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -112,6 +119,9 @@ func (c Config) withDefaults() (Config, error) {
 		if topic != "" && !validTopic(topic) {
 			wrong("%q cannot be the name of a Kafka topic", topic)
 		}
+	}
+	if _, ok := codecs[c.Compression]; !ok {
+		wrong("kafka compression %q: must be zstd, snappy, lz4, gzip or none", c.Compression)
 	}
 	if _, err := c.mechanism(); err != nil {
 		errs = append(errs, err)

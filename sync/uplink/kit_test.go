@@ -192,6 +192,13 @@ func (l *log) until(t *testing.T, what string, ok func(commits []Commit, states 
 	}
 }
 
+// holds reports whether the commits and states so far make ok true.
+func (l *log) holds(ok func(commits []Commit, states []Status) bool) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return ok(l.commits, l.states)
+}
+
 func committed(next tributary.LSN) func([]Commit, []Status) bool {
 	return func(commits []Commit, _ []Status) bool {
 		return len(commits) > 0 && commits[len(commits)-1].Position.Next >= next
@@ -267,15 +274,21 @@ func start(t *testing.T, f *forwarder) (stop func() error) {
 // readCommitted returns what a read_committed reader sees of topics that exist.
 func readCommitted(t testing.TB, brokers []string, topics ...string) []*kgo.Record {
 	t.Helper()
-	return consume(t, brokers, kgo.ReadCommitted(), topics...)
+	return consume(t, brokers, kgo.ReadCommitted(), topics)
 }
 
-func consume(t testing.TB, brokers []string, isolation kgo.IsolationLevel, topics ...string) []*kgo.Record {
+// readCommittedOver is readCommitted for a cluster on a virtual network.
+func readCommittedOver(t testing.TB, w *uplinkWire, c *kfake.Cluster, topics ...string) []*kgo.Record {
+	t.Helper()
+	return consume(t, c.ListenAddrs(), kgo.ReadCommitted(), topics, kgo.Dialer(w.dial))
+}
+
+func consume(t testing.TB, brokers []string, isolation kgo.IsolationLevel, topics []string, opts ...kgo.Opt) []*kgo.Record {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
 	defer cancel()
-	cl, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.FetchIsolationLevel(isolation), kgo.KeepControlRecords(),
-		kgo.FetchMaxWait(100*time.Millisecond), kgo.ConsumeTopics(topics...), kgo.ConsumeStartOffset(kgo.NewOffset().AtStart()))
+	cl, err := kgo.NewClient(append(opts, kgo.SeedBrokers(brokers...), kgo.FetchIsolationLevel(isolation), kgo.KeepControlRecords(),
+		kgo.FetchMaxWait(100*time.Millisecond), kgo.ConsumeTopics(topics...), kgo.ConsumeStartOffset(kgo.NewOffset().AtStart()))...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -224,7 +224,7 @@ func (s *session) fetch(ctx context.Context, p int32, e extent, at int64) (kgo.F
 				IsolationLevel:     kgo.ReadCommitted(),
 				Topic:              s.cfg.PositionsTopic,
 				Partition:          p,
-			}, rp, kgo.DefaultDecompressor(), nil)
+			}, rp, s.decompressor, nil)
 			if got.Err != nil {
 				return got, 0, fmt.Errorf("fetch: %w", got.Err)
 			}

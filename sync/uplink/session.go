@@ -14,9 +14,10 @@ import (
 // repaired, only replaced.
 type session struct {
 	*forwarder
-	cl        *kgo.Client
-	clusterID string
-	known     map[string]bool // topics that exist and may be written to
+	cl           *kgo.Client
+	decompressor kgo.Decompressor
+	clusterID    string
+	known        map[string]bool // topics that exist and may be written to
 
 	id           int64 // the producer id and epoch that our position was read under,
 	epoch        int16 // or that Kafka gave us for our own commit since
@@ -41,7 +42,7 @@ func (f *forwarder) session(ctx context.Context) error {
 	// that is still on its way land after the end, in no transaction or in the
 	// next one (KIP-890; R24).
 	defer cl.Close()
-	s := &session{forwarder: f, cl: cl, known: map[string]bool{}}
+	s := &session{forwarder: f, cl: cl, decompressor: kgo.DefaultDecompressor(), known: map[string]bool{}}
 	if err := s.open(ctx); err != nil {
 		return err
 	}
@@ -159,7 +160,9 @@ func (s *session) forward(ctx context.Context) error {
 		next.stop()
 	}()
 	for {
+		t0 := time.Now()
 		l, err := next.take(ctx)
+		fmt.Print("take ", time.Since(t0), " ")
 		if err != nil {
 			return err
 		}

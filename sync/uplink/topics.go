@@ -134,10 +134,12 @@ func (s *session) lookAround(ctx context.Context) error {
 
 // positionsConfig keeps the topic small enough to be read in one go: the
 // segment being written is never compacted, and by default that is a gigabyte
-// or a week.
+// or a week. Kafka heeds retention.ms only with the policy delete, but a ledger
+// that is away for months must not depend on nobody ever adding that.
 func positionsConfig() map[string]*string {
 	return map[string]*string{
 		"cleanup.policy":            kadm.StringPtr("compact"),
+		"retention.ms":              kadm.StringPtr("-1"),
 		"segment.bytes":             kadm.StringPtr("16777216"),
 		"segment.ms":                kadm.StringPtr("3600000"),
 		"min.cleanable.dirty.ratio": kadm.StringPtr("0.1"),

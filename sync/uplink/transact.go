@@ -16,6 +16,7 @@ import (
 // nil only when Kafka has answered that it is committed (U3). After any error
 // the outcome is unknown and s must not be used again.
 func (s *session) transact(ctx context.Context, l load) error {
+	t0 := time.Now()
 	diverted, err := s.destinations(ctx, l)
 	if err != nil {
 		return err
@@ -30,7 +31,10 @@ func (s *session) transact(ctx context.Context, l load) error {
 			return err
 		}
 	}
+	t1 := time.Now()
 	answers, err := s.send(ctx, l, out)
+	t2 := time.Now()
+	defer func() { fmt.Println("build", t1.Sub(t0), "send", t2.Sub(t1), "end", time.Since(t2), len(out.records)) }()
 	if err != nil {
 		return s.learn(ctx, out, answers, err)
 	}
@@ -76,6 +80,7 @@ func (s *session) send(ctx context.Context, l load, out outgoing) (*answers, err
 		return nil, fmt.Errorf("begin a transaction: the producer id changed from %d/%d to %d/%d", s.id, s.epoch, id, epoch)
 	}
 	a := &answers{id: id, epoch: epoch}
+	tt := time.Now()
 	slice := 0
 	for i := range out.records {
 		if n := s.poison.slice(out.lsns[i]); n != slice {
@@ -88,6 +93,7 @@ func (s *session) send(ctx context.Context, l load, out outgoing) (*answers, err
 		s.cl.Produce(ctx, &out.records[i], a.promise)
 	}
 	a.sent++
+	fmt.Print("produced ", time.Since(tt), " ")
 	s.cl.Produce(ctx, &kgo.Record{
 		Topic:     s.cfg.PositionsTopic,
 		Partition: s.partition,

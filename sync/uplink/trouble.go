@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"strings"
@@ -119,8 +120,8 @@ func explainNetwork(err error, c Config) trouble {
 	switch {
 	case errors.As(err, &certificate):
 		return trouble{"The certificate of Kafka is not trusted: " + certificate.Err.Error(), "Check [kafka] ca_file, and the clock of this gateway."}
-	case errors.As(err, &eof):
-		return trouble{"Kafka at " + brokers + " closes the connection at once", "Check [kafka] tls and sasl: one side may expect TLS or a login, and the other not."}
+	case errors.As(err, &eof), errors.Is(err, io.EOF):
+		return trouble{"Kafka at " + brokers + " closes the connection: " + err.Error(), "If it stays so, check [kafka] tls, sasl, username and password_file: one side may expect TLS or a login, and the other not."}
 	case errors.As(err, &dns):
 		return trouble{"The name " + dns.Name + " of a Kafka broker is not known", "Check [kafka] brokers, and the DNS of this gateway."}
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, kgo.ErrRecordTimeout):
@@ -147,7 +148,7 @@ func createCommand(topic string, c Config) string {
 	command := "kafka-topics --bootstrap-server " + strings.Join(c.Brokers, ",") + " --create --topic " + topic
 	if topic == c.PositionsTopic {
 		command += fmt.Sprintf(" --partitions %d", c.PositionsPartitions)
-		for _, key := range []string{"cleanup.policy", "segment.bytes", "segment.ms", "min.cleanable.dirty.ratio"} {
+		for _, key := range []string{"cleanup.policy", "retention.ms", "segment.bytes", "segment.ms", "min.cleanable.dirty.ratio"} {
 			command += " --config " + key + "=" + *positionsConfig()[key]
 		}
 	}

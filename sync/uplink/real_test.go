@@ -1,0 +1,304 @@
+//go:build kafka
+
+package uplink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/tributary-edge/tributary"
+	"github.com/tributary-edge/tributary/log/record"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// These tests run against the Apache Kafka at $KAFKA (host:port):
+//
+//	deploy/kafka-dev/kafka.sh up && KAFKA=127.0.0.1:9092 go test -tags kafka ./sync/uplink -run Real
+//
+// They are for what kfake is kinder about: CONCURRENT_TRANSACTIONS, stale epochs,
+// and what Kafka's LogValidator refuses.
+
+// real returns a config for the Kafka at $KAFKA, with topics of its own.
+func real(t testing.TB) (cfg Config, topic func(string) string, kafka *kadm.Client) {
+	t.Helper()
+	broker := os.Getenv("KAFKA")
+	if broker == "" {
+		t.Skip("NOT RUN: set KAFKA to the host:port of a real Kafka")
+	}
+	run := fmt.Sprintf("%08x", rand.Uint32())
+	topic = func(name string) string { return "test-" + run + "-" + name }
+	cl, err := kgo.NewClient(kgo.SeedBrokers(broker))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(cl.Close)
+	cfg = Config{
+		Brokers: []string{broker}, Site: "test-" + run, Node: "n1", CreateTopics: true, Partitions: 3, ReplicationFactor: 1,
+		PositionsTopic: topic("positions"), PositionsPartitions: 2, DeadLetter: topic("dead"),
+	}
+	return cfg, topic, kadm.NewClient(cl)
+}
+
+func create(t testing.TB, kafka *kadm.Client, topic string, partitions int32, config ...string) {
+	t.Helper()
+	m := map[string]*string{}
+	for _, c := range config {
+		key, value, _ := strings.Cut(c, "=")
+		m[key] = &value
+	}
+	if _, err := kafka.CreateTopic(t.Context(), partitions, 1, m, topic); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// U1, U2, U3: forwarders are killed and taken over in the middle of their
+// transactions, and go on beside their successors.
+func TestRealTakeOver(t *testing.T) {
+	cfg, topic, kafka := real(t)
+	create(t, kafka, topic("a"), 3)
+	create(t, kafka, topic("b"), 3)
+	seed := *chaosSeed
+	if seed == 0 {
+		seed = rand.Uint64()
+	}
+	t.Logf("repeat with: -chaos.seed %d", seed)
+	rng := rand.New(rand.NewPCG(seed, 0))
+	l, watch := newLedger(), newLog()
+	var owners sync.WaitGroup
+	for range *chaosRounds / 3 {
+		for range 1 + rng.IntN(4) {
+			l.fill(topic([]string{"a", "b"}[rng.IntN(2)]), 5+rng.IntN(60), 1+rng.IntN(40))
+		}
+		w := &wire{}
+		own := cfg
+		own.Dial = w.dial
+		f := quick(t, own, l, watch)
+		f.cfg.BatchBytes = 1 << rng.IntN(14)
+		f.room = f.cfg.BatchBytes
+		ctx, cancel := context.WithCancel(t.Context())
+		owners.Go(func() {
+			if err := f.run(ctx); !errors.Is(err, context.Canceled) {
+				t.Errorf("a forwarder gave up: %v", err)
+			}
+		})
+		<-time.After(time.Duration(50+rng.IntN(400)) * time.Millisecond)
+		zombie := time.Duration(rng.IntN(2)*rng.IntN(300)) * time.Millisecond
+		owners.Go(func() {
+			<-time.After(zombie)
+			w.kill()
+			cancel()
+		})
+	}
+	owners.Wait()
+	l.close()
+	drain(t, cfg, l)
+	got := readCommitted(t, cfg.Brokers, topic("a"), topic("b"))
+	all := consume(t, cfg.Brokers, kgo.ReadUncommitted(), []string{topic("a"), topic("b")})
+	t.Logf("%d records, %d transactions, %d aborted copies", len(got), len(watch.commits), len(all)-len(got))
+	checkExactlyOnce(t, l, got)
+}
+
+// A successor takes over an open transaction: Kafka answers
+// CONCURRENT_TRANSACTIONS until it has aborted it.
+func TestRealTakeOverOfOpenTransaction(t *testing.T) {
+	cfg, topic, kafka := real(t)
+	create(t, kafka, topic("a"), 3)
+	l := newLedger()
+	for round := range 5 {
+		l.fill(topic("a"), 100, 10)
+		opts, err := options(must(cfg.withDefaults()), l.id, newPoison(defaultMaxMessageBytes).limit)
+		if err != nil {
+			t.Fatal(err)
+		}
+		dead, err := kgo.NewClient(opts...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := dead.BeginTransaction(); err != nil {
+			t.Fatal(err)
+		}
+		if err := dead.ProduceSync(t.Context(), &kgo.Record{Topic: topic("a"), Value: []byte("half")}).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+		began, watch := time.Now(), newLog()
+		stop := start(t, quick(t, cfg, l, watch))
+		watch.until(t, "commit", committed(tributary.LSN(100*(round+1))))
+		took := time.Since(began)
+		_ = stop()
+		t.Logf("taken over and committed after %v; states %d, failed %d", took.Round(time.Millisecond), len(watch.states), watch.last(t).Counters.Failed)
+		if err := dead.EndTransaction(t.Context(), kgo.TryCommit); err == nil {
+			t.Error("the one that was taken over could commit")
+		}
+		dead.Close()
+		if took > 5*time.Second {
+			t.Errorf("it took %v", took)
+		}
+	}
+	for _, r := range readCommitted(t, cfg.Brokers, topic("a")) {
+		if string(r.Value) == "half" {
+			t.Error("half a transaction was committed")
+		}
+	}
+	checkExactlyOnce(t, l, readCommitted(t, cfg.Brokers, topic("a")))
+}
+
+func must(c Config, err error) Config {
+	if err != nil {
+		panic(err)
+	}
+	return c
+}
+
+// U1, U2, U4: what Kafka's own validation refuses: a record without a key for a
+// compacted topic, records larger than a topic takes, a name no topic can have.
+func TestRealPoison(t *testing.T) {
+	cfg, topic, kafka := real(t)
+	create(t, kafka, topic("compacted"), 2, "cleanup.policy=compact")
+	create(t, kafka, topic("small"), 1, "max.message.bytes=10000")
+	create(t, kafka, topic("dead"), 1, "max.message.bytes=30000")
+	l := newLedger()
+	for i := range 300 {
+		r := record.Record{Stream: topic("compacted"), Millis: time.Now().UnixMilli(), Key: []byte(fmt.Sprint("k", i)), Value: []byte("v")}
+		switch {
+		case i == 77 || i == 211:
+			r.Key = nil
+		case i == 100 || i == 101:
+			r.Stream, r.Value = topic("small"), noise(20000)
+		case i == 102:
+			r.Stream, r.Value = topic("small"), noise(100000)
+		case i%3 == 0:
+			r.Stream, r.Value = topic("small"), noise(1000)
+		case i == 250:
+			r.Stream = "no/such"
+		}
+		l.add(r)
+	}
+	l.close()
+	drain(t, cfg, l)
+	dead := map[string]string{}
+	cut := 0
+	for _, r := range readCommitted(t, cfg.Brokers, topic("dead")) {
+		dead[header(r, headerLSN)] += header(r, headerDeadReason)
+		if header(r, headerDeadSize) == "100000" && len(r.Value) > 5000 {
+			cut++
+		}
+	}
+	want := map[string]string{
+		"77": "INVALID_RECORD", "211": "INVALID_RECORD", "100": "MESSAGE_TOO_LARGE", "101": "MESSAGE_TOO_LARGE", "102": "MESSAGE_TOO_LARGE",
+		"250": "INVALID_TOPIC_EXCEPTION",
+	}
+	if fmt.Sprint(dead) != fmt.Sprint(want) || cut != 1 {
+		t.Errorf("dead letters %v, want %v; %d cut, want 1", dead, want, cut)
+	}
+	if n := len(readCommitted(t, cfg.Brokers, topic("compacted"), topic("small"))); n != 300-len(want) {
+		t.Errorf("%d records are where they belong, want %d", n, 300-len(want))
+	}
+}
+
+// U4: a clock that is two hours ahead is waited for, with a sentence.
+func TestRealTimestampAhead(t *testing.T) {
+	cfg, topic, _ := real(t)
+	l, watch := newLedger(), newLog()
+	l.add(record.Record{Stream: topic("a"), Millis: time.Now().Add(2 * time.Hour).UnixMilli(), Key: []byte("k"), Value: []byte("v")})
+	stop := start(t, quick(t, cfg, l, watch))
+	watch.until(t, "sentence", says("INVALID_TIMESTAMP", "clock"))
+	_ = stop()
+}
+
+// U4: a missing topic, and then one that is there.
+func TestRealTopicMissing(t *testing.T) {
+	cfg, topic, kafka := real(t)
+	cfg.CreateTopics = false
+	create(t, kafka, cfg.PositionsTopic, 2, "cleanup.policy=compact")
+	create(t, kafka, cfg.DeadLetter, 1)
+	cfg.TopicGrace = 2 * time.Second
+	l, watch := newLedger(), newLog()
+	stop := start(t, quick(t, cfg, l, watch))
+	l.fill(topic("b"), 10, 10)
+	watch.until(t, "sentence", says("is missing: UNKNOWN_TOPIC_OR_PARTITION", "kafka-topics"))
+	watch.until(t, "commit", committed(10))
+	create(t, kafka, topic("b"), 1)
+	<-time.After(cfg.TopicGrace)
+	l.fill(topic("b"), 10, 10)
+	watch.until(t, "commit", committed(20))
+	_ = stop()
+	if n := len(readCommitted(t, cfg.Brokers, topic("dead"))); n != 10 {
+		t.Errorf("%d dead letters, want 10", n)
+	}
+	checkExactlyOnce(t, l, readCommitted(t, cfg.Brokers, topic("b"), topic("dead")))
+}
+
+// Forwarding a backlog is at least 0.6 times as fast as a plain transactional
+// producer that sends the same records from memory.
+func TestRealThroughput(t *testing.T) {
+	cfg, topic, kafka := real(t)
+	create(t, kafka, topic("a"), 4)
+	create(t, kafka, topic("plain"), 4)
+	const n, size = 500_000, 200
+	values := noise(n + size)
+	l := newLedger()
+	for at := 0; at < n; at += 500 {
+		var g []record.Record
+		for i := at; i < at+500; i++ {
+			g = append(g, record.Record{Stream: topic("a"), Millis: time.Now().UnixMilli(), Key: []byte(fmt.Sprint("k", i%200)), Value: values[i : i+size]})
+		}
+		l.add(g...)
+	}
+	l.close()
+	began := time.Now()
+	watch := drain(t, cfg, l)
+	forwarded := time.Since(began)
+
+	began = time.Now()
+	sendPlainly(t, cfg, topic("plain"), l)
+	took := time.Since(began)
+	t.Logf("forwarded %d records in %v with %d transactions; plain producer %v; ratio %.2f",
+		n, forwarded.Round(time.Millisecond), len(watch.commits), took.Round(time.Millisecond), took.Seconds()/forwarded.Seconds())
+	if ratio := took.Seconds() / forwarded.Seconds(); ratio < 0.6 {
+		t.Errorf("%.2f times as fast as a plain producer, want 0.6", ratio)
+	}
+}
+
+// sendPlainly sends l's records as a program without Tributary would: in transactions
+// of 10,000, with kgo's defaults.
+func sendPlainly(t *testing.T, cfg Config, topic string, l *ledger) {
+	t.Helper()
+	cl, err := kgo.NewClient(kgo.SeedBrokers(cfg.Brokers...), kgo.TransactionalID(topic), kgo.MetadataMinAge(20*time.Millisecond))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	ctx, sent := t.Context(), 0
+	for _, g := range l.groups {
+		if sent%10000 == 0 {
+			if err := cl.BeginTransaction(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for i := range g.Entries {
+			e := &g.Entries[i]
+			cl.Produce(ctx, &kgo.Record{Topic: topic, Key: e.Key, Value: e.Value, Timestamp: time.UnixMilli(e.Millis)}, func(_ *kgo.Record, err error) {
+				if err != nil {
+					t.Error(err)
+				}
+			})
+			sent++
+		}
+		if sent%10000 == 0 {
+			if err := cl.Flush(ctx); err != nil {
+				t.Fatal(err)
+			}
+			if err := cl.EndTransaction(ctx, kgo.TryCommit); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
