@@ -211,12 +211,15 @@ func (c *conn) sayLast() {
 }
 
 // OnSubscribe makes a filter with too many levels one that the engine refuses
-// as invalid.
+// as invalid, and grants QoS 0 at most (MQTT 5, 3.9.3): the engine's own QoS 1
+// and 2 delivery loses and reorders messages under load, so that granting it
+// would be a promise nobody keeps.
 func (h *hook) OnSubscribe(_ *mqtt.Client, pk packets.Packet) packets.Packet {
 	for i := range pk.Filters {
 		if strings.Count(pk.Filters[i].Filter, "/") >= h.door.opt.MaxTopicLevels {
 			pk.Filters[i].Filter = ""
 		}
+		pk.Filters[i].Qos = 0
 	}
 	return pk
 }

@@ -63,7 +63,10 @@ func chaos(t *testing.T, tags string, o ordeal) report {
 
 	dir := artifacts(t)
 	k := newKafka(t, dir)
-	n := newNode(t, dir, "node", build(t, dir, "cmd/tributary", tags), brokerAddr, "")
+	n := newNode(t, dir, "node", build(t, dir, "cmd/tributary", tags), brokerAddr, `
+linger = "50ms" # many transactions, so that most faults hit one
+batch = "64KiB"
+`)
 	n.start(t)
 	n.awaitReady(t)
 	f := newFleet(dir, "radio", build(t, dir, "firmware-sim", ""))
@@ -84,7 +87,7 @@ func chaos(t *testing.T, tags string, o ordeal) report {
 	}
 
 	r := f.verify(t, "mqtt", drain)
-	t.Logf("%d kills of the node, %d of Kafka, %d black holes; to repeat: SEED=%d\n%s", faults.count(killNode, killReborn),
+	t.Logf("%d kills of the node, %d of Kafka, %d black holes; to repeat: SEED=%d\n%s", faults.count(killNode, killSender, killReborn),
 		faults.count(killKafka), faults.count(cutUplink), seed, r.text)
 	if int64(r.Sent) < o.devices*count {
 		t.Errorf("%d messages were sent, not %d", r.Sent, o.devices*count)

@@ -17,6 +17,7 @@ type deed string
 
 const (
 	killNode   deed = "kill the node"
+	killSender deed = "kill the node while it forwards"
 	killReborn deed = "kill the node while it starts"
 	startNode  deed = "start the node"
 	killKafka  deed = "kill Kafka"
@@ -37,7 +38,8 @@ type script []fault
 // newScript draws up a script with so many faults of each kind at least; the
 // same rng gives the same script. Kafka is killed or out of reach, one at a
 // time. Meanwhile, whatever the state of Kafka, the node is killed again and
-// again, now and then before it has finished starting.
+// again: in the middle of its transactions most of the time when Kafka is
+// there, and now and then before it has finished starting.
 func newScript(rng *rand.Rand, kills, kafkaKills, cuts int) script {
 	between := func(from, to time.Duration) time.Duration {
 		return from + time.Duration(rng.Int64N(int64(to-from)))
@@ -69,15 +71,29 @@ func newScript(rng *rand.Rand, kills, kafkaKills, cuts int) script {
 		}
 	}
 	slices.SortStableFunc(s, func(a, b fault) int { return cmp.Compare(a.at, b.at) })
+	reachable := true
+	for i := range s {
+		switch s[i].do {
+		case killKafka, cutUplink:
+			reachable = false
+		case startKafka, healUplink:
+			reachable = true
+		case killNode:
+			if reachable && rng.IntN(3) > 0 {
+				s[i].do = killSender
+			}
+		case killSender, killReborn, startNode:
+		}
+	}
 	return s
 }
 
-// length is the moment of the last fault.
+// length is about how long the script takes.
 func (s script) length() time.Duration {
 	if len(s) == 0 {
 		return 0
 	}
-	return s[len(s)-1].at
+	return s[len(s)-1].at + time.Duration(s.count(killSender, killKafka, cutUplink))*2*time.Second
 }
 
 // count says how often the script does one of these.
@@ -99,19 +115,29 @@ func (s script) String() string {
 }
 
 // play does to a node and a Kafka what the script says. In the end both run,
-// and the uplink is well. A node has to be ready before it is killed, so a slow
-// machine is late but does the same.
+// and the uplink is well. A node has to have come as far as the script wants
+// before it is killed; the time it takes for that puts off the rest.
 func (s script) play(t *testing.T, k *kafka, n *node) {
 	t.Helper()
-	began := time.Now()
+	began, late := time.Now(), time.Duration(0)
 	for _, f := range s {
-		pass(time.Until(began.Add(f.at)))
-		t.Logf("%6.1fs  %s", time.Since(began).Seconds(), f.do)
+		pass(time.Until(began.Add(f.at + late)))
+		waiting := time.Now()
 		switch f.do {
 		case killNode:
 			n.awaitReady(t)
-			n.kill(t)
-		case killReborn:
+		case killSender:
+			n.awaitSending(t)
+		case killKafka, cutUplink:
+			if n.running() {
+				n.awaitSending(t)
+			}
+		case killReborn, startNode, startKafka, healUplink:
+		}
+		late += time.Since(waiting)
+		t.Logf("%6.1fs  %s", time.Since(began).Seconds(), f.do)
+		switch f.do {
+		case killNode, killSender, killReborn:
 			n.kill(t)
 		case startNode:
 			n.start(t)
@@ -136,7 +162,7 @@ func TestScript(t *testing.T) {
 		rng := rand.New(rand.NewPCG(seed, 0))
 		kills, kafkaKills, cuts := rng.IntN(30), rng.IntN(6), rng.IntN(6)
 		s := newScript(rng, kills, kafkaKills, cuts)
-		if s.count(killNode) != kills || s.count(killKafka) != kafkaKills || s.count(cutUplink) != cuts {
+		if s.count(killNode, killSender) != kills || s.count(killKafka) != kafkaKills || s.count(cutUplink) != cuts {
 			t.Fatalf("seed %d: not %d, %d, %d faults:%v", seed, kills, kafkaKills, cuts, s)
 		}
 		node, broker, uplink := true, true, true
@@ -148,7 +174,7 @@ func TestScript(t *testing.T) {
 		}
 		for _, f := range s {
 			switch f.do {
-			case killNode, killReborn:
+			case killNode, killSender, killReborn:
 				change(f, &node, true)
 			case startNode:
 				change(f, &node, false)
@@ -160,6 +186,9 @@ func TestScript(t *testing.T) {
 				change(f, &uplink, true)
 			case healUplink:
 				change(f, &uplink, false)
+			}
+			if f.do == killSender && !(broker && uplink) {
+				t.Fatalf("seed %d: at %v the node cannot forward:%v", seed, f.at, s)
 			}
 			if !broker && !uplink {
 				t.Fatalf("seed %d: at %v Kafka is dead and cut off at once:%v", seed, f.at, s)

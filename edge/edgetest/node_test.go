@@ -3,8 +3,10 @@
 package edgetest
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
@@ -64,5 +66,22 @@ func (n *node) awaitReady(t *testing.T) {
 			t.Fatalf("%s ended by itself: %v\n%s", n.name, n.err, n.tail())
 		}
 		return accepts(n.mqtt)
+	})
+}
+
+// awaitSending waits until this process has had transactions committed; then
+// it is likely to be in the middle of another one.
+func (n *node) awaitSending(t *testing.T) {
+	t.Helper()
+	await(t, time.Minute, n.name+" to forward", func() bool {
+		if !n.running() {
+			t.Fatalf("%s ended by itself: %v\n%s", n.name, n.err, n.tail())
+		}
+		var status struct{ Uplink struct{ Sent int } }
+		// The exit code says how the node feels about itself; while it starts
+		// there is no answer.
+		out, _ := exec.Command(n.binary, "status", "--json", "-c", n.config).Output()
+		_ = json.Unmarshal(out, &status)
+		return status.Uplink.Sent > 0
 	})
 }

@@ -21,8 +21,11 @@ func Entries(dst []record.Entry, h *Header, src []byte, dec *zstd.Decoder) ([]re
 		}
 		body = raw
 	}
-	if len(body) != int(h.rawBytes) || int(h.Count) > len(body) { // a record has more than one byte
+	if uint64(len(body)) != uint64(h.rawBytes) {
 		return dst, corrupt("body has %d bytes, should have %d", len(body), h.rawBytes)
+	}
+	if uint64(h.Count) > uint64(len(body)/record.MinBytes) {
+		return dst, corrupt("%d records do not fit %d bytes", h.Count, len(body))
 	}
 	start := len(dst)
 	dst = slices.Grow(dst, int(h.Count))[:start+int(h.Count)]

@@ -8,6 +8,10 @@ package record
 
 import "github.com/tributary-edge/tributary"
 
+// MinBytes is the least that a record takes, encoded: its length, attributes,
+// two deltas, no key, no value and no headers.
+const MinBytes = 7
+
 // A Header is one named value that travels with a record, as in Kafka.
 type Header struct {
 	Key   string

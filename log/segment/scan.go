@@ -21,53 +21,60 @@ type Scan struct {
 type Rot struct{ From, To int64 }
 
 // Scan reads every group from the start of the segment. Commits are strictly
-// one after another, so a bad group that is followed by one of a later commit
-// was durable before it went bad: that is rot, and the scan goes on behind it.
-// A bad group that nothing of a later commit follows is a torn tail. expect is
-// the commit that the first frame should be of, or 0 if that is not known. each,
-// if not nil, is called for every group that is whole; the bytes are its own only
-// until it returns. The errors are those of the disk and *group.VersionError.
+// one after another, so a bad group that is followed by the frame of a later
+// commit was durable before it went bad: that is rot, and the scan goes on
+// behind it. A bad group that nothing of a later commit follows is a torn tail.
+// expect is the commit that the first frame should be of, or 0 if that is not
+// known. each, if not nil, is called for every group that is whole; the bytes
+// are its own only until it returns. The errors are those of the disk, of each,
+// and *group.VersionError.
 func (s *Segment) Scan(expect uint64, each func(at int64, f group.Frame, h *group.Header, b []byte) error) (Scan, error) {
 	sc := Scan{Summary: NewSummary()}
 	var buf []byte
-	for at := int64(HeaderBytes); ; {
-		f, h, b, err := s.ReadGroup(at, buf)
+	for {
+		f, h, b, err := s.ReadGroup(sc.End, buf)
 		buf = b
 		switch {
 		case err == nil:
 			if each != nil {
-				if err := each(at, f, &h, b); err != nil {
+				if err := each(sc.End, f, &h, b); err != nil {
 					return sc, err
 				}
 			}
-			sc.End = at
 			sc.Add(f, &h)
-			at, expect = sc.End, f.After()
+			expect = f.After()
 			continue
 		case !bad(err):
-			return sc, fmt.Errorf("segment %s at %d: %w", Name(s.Seq), at, err)
+			return sc, fmt.Errorf("segment %s at %d: %w", Name(s.Seq), sc.End, err)
 		}
-		var corrupt *group.CorruptError
-		sc.Torn = errors.As(err, &corrupt)
-		next, later, err := s.resync(at, expect)
+		if errors.As(err, new(*group.CorruptError)) {
+			sc.Torn, expect = true, f.Commit
+		}
+		stray, later, err := s.resync(sc.End, expect)
 		if err != nil {
 			return sc, err
 		}
-		if later < 0 {
-			sc.Stray = next
-			sc.Torn = sc.Torn || len(next) > 0
+		if later.at < 0 {
+			sc.Stray = stray
+			sc.Torn = sc.Torn || len(stray) > 0
 			return sc, nil
 		}
-		sc.Rot = append(sc.Rot, Rot{From: at, To: later})
+		sc.Rot = append(sc.Rot, Rot{From: sc.End, To: later.at})
 		sc.Torn = false
-		at = later
+		sc.End, sc.LastCommit, expect = later.at, later.commit-1, later.commit
 	}
 }
 
-// resync looks behind a bad group at bad, which belongs to the given commit.
-// It returns the position of the first whole group of a later commit, or -1
-// and the positions of all frames that the torn commit left.
-func (s *Segment) resync(bad int64, commit uint64) (stray []int64, later int64, err error) {
+// found is a frame of a later commit; at is -1 when there is none.
+type found struct {
+	at     int64
+	commit uint64
+}
+
+// resync looks behind a bad group at bad, which belongs to the given commit, or
+// to one that is not known: 0. It returns the first frame of a later commit, or
+// else the positions of all frames that the torn commit left.
+func (s *Segment) resync(bad int64, commit uint64) (stray []int64, later found, err error) {
 	var buf []byte
 	for at := bad + group.PageBytes; at < s.End(); at += group.PageBytes {
 		var f group.Frame
@@ -76,16 +83,15 @@ func (s *Segment) resync(bad int64, commit uint64) (stray []int64, later int64, 
 			continue
 		}
 		if err != nil {
-			return nil, 0, err
+			return nil, later, err
 		}
-		if commit != 0 && f.Commit > commit {
-			if _, _, _, err := s.ReadGroup(at, nil); err == nil {
-				return nil, at, nil
-			}
+		// A commit begins with its frame 0: what stands before was another one.
+		if commit != 0 && f.Commit > commit || commit == 0 && f.Index == 0 {
+			return nil, found{at, f.Commit}, nil
 		}
 		stray = append(stray, at)
 	}
-	return stray, -1, nil
+	return stray, found{at: -1}, nil
 }
 
 // Cut overwrites the frames that a torn commit left after the end of the log,
@@ -105,6 +111,5 @@ func (s *Segment) Cut(stray []int64) error {
 }
 
 func bad(err error) bool {
-	var corrupt *group.CorruptError
-	return errors.Is(err, ErrNoGroup) || errors.As(err, &corrupt)
+	return errors.Is(err, ErrNoGroup) || errors.As(err, new(*group.CorruptError))
 }

@@ -12,7 +12,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 
 	"github.com/tributary-edge/tributary"
 	"github.com/tributary-edge/tributary/log/disk"
@@ -189,28 +188,28 @@ type Span struct {
 	ToChain   uint64 // and at To
 }
 
-// Salvage opens a segment whose header is damaged by means of its first group,
-// whose frame names the segment and its salt. It returns nil, without an error,
-// if there is none: then the file holds nothing.
+// Salvage opens a segment whose header is damaged by means of its groups, whose
+// frames name the segment and its salt. It returns nil, without an error, if
+// there is none: then the file holds nothing.
 func Salvage(f disk.File, seq uint64) (*Segment, error) {
 	size, err := f.Size()
 	if err != nil {
 		return nil, fmt.Errorf("size of segment: %w", err)
 	}
+	s := &Segment{File: f, Seq: seq, Bytes: size}
 	buf := make([]byte, group.FrameBytes)
-	if _, err := f.ReadAt(buf, HeaderBytes); err != nil {
-		if errors.Is(err, io.EOF) {
-			return nil, nil //nolint:nilnil // nothing is there
+	for at := int64(HeaderBytes); at+group.PageBytes <= s.End(); at += group.PageBytes {
+		if _, err := f.ReadAt(buf, at); err != nil {
+			return nil, fmt.Errorf("read frame: %w", err)
 		}
-		return nil, fmt.Errorf("read first frame: %w", err)
+		frame, ok := group.DecodeFrame(buf)
+		if !ok || frame.Segment != seq {
+			continue
+		}
+		s.Salt = frame.Salt
+		if _, _, _, err := s.ReadGroup(at, nil); err == nil { // a frame without its group proves nothing
+			return s, nil
+		}
 	}
-	frame, ok := group.DecodeFrame(buf)
-	if !ok || frame.Segment != seq {
-		return nil, nil //nolint:nilnil // nothing is there
-	}
-	s := &Segment{File: f, Seq: seq, Salt: frame.Salt, Bytes: size}
-	if _, _, _, err := s.ReadGroup(HeaderBytes, nil); err != nil {
-		return nil, nil //nolint:nilnil,nilerr // a frame without its group proves nothing
-	}
-	return s, nil
+	return nil, nil //nolint:nilnil // nothing is there
 }

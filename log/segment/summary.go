@@ -89,12 +89,13 @@ const (
 	markBytes   = 16
 )
 
-// encode returns the footer, at most FooterBytes long. Marks that find no room
-// are left out, which only makes a search longer; so many spans are an error.
-func (s *Summary) encode(seg *Segment) ([]byte, error) {
-	if footerFixed+len(s.Spans)*spanBytes > FooterBytes {
-		return nil, fmt.Errorf("segment %d has %d ledgers, too many for its footer", seg.Seq, len(s.Spans))
-	}
+// maxSpans is how many spans find room in a footer.
+const maxSpans = (FooterBytes - footerFixed) / spanBytes
+
+// encode returns the footer, FooterBytes long, of a summary with at most
+// maxSpans. Marks that find no room are left out, which only makes a search
+// longer.
+func (s *Summary) encode(seg *Segment) []byte {
 	marks := s.Marks[:min(len(s.Marks), (FooterBytes-footerFixed-len(s.Spans)*spanBytes)/markBytes)]
 	b := make([]byte, FooterBytes)
 	be := binary.BigEndian
@@ -124,7 +125,7 @@ func (s *Summary) encode(seg *Segment) ([]byte, error) {
 		at += markBytes
 	}
 	be.PutUint32(b[4:], group.Checksum(b[8:]))
-	return b, nil
+	return b
 }
 
 // decodeFooter reads what encode wrote; ok is false for anything else.
@@ -165,13 +166,13 @@ func decodeFooter(b []byte, seg *Segment) (s Summary, ok bool) {
 }
 
 // Seal writes the footer and makes it durable: from now on the segment need not
-// be scanned at a start.
+// be scanned at a start. A segment with so much damage that its spans find no
+// room there stays without, and is scanned every time.
 func (s *Segment) Seal(sum *Summary) error {
-	b, err := sum.encode(s)
-	if err != nil {
-		return err
+	if len(sum.Spans) > maxSpans {
+		return nil
 	}
-	if _, err := s.File.WriteAt(b, s.End()); err != nil {
+	if _, err := s.File.WriteAt(sum.encode(s), s.End()); err != nil {
 		return fmt.Errorf("write segment footer: %w", err)
 	}
 	if err := s.File.Sync(); err != nil {

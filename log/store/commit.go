@@ -112,17 +112,18 @@ func (l *Log) place() error {
 		return nil
 	}
 	l.w.retire = false
-	next := <-l.prepared // there is one: take claimed it
-	if old := l.w.cur; old != nil {
-		if err := l.seal(old, l.w.seg); err != nil {
+	old, full := l.w.cur, l.w.seg
+	l.mu.Lock()
+	l.w.cur = <-l.prepared // there is one: take claimed it
+	l.w.seg = &seg{seq: l.w.cur.Seq, sum: segment.NewSummary()}
+	l.segs = append(l.segs, l.w.seg)
+	l.mu.Unlock()
+	if old != nil {
+		if err := l.seal(old, full); err != nil {
 			return err
 		}
 	}
 	signal(l.consumed)
-	l.w.cur, l.w.seg = next, &seg{seq: next.Seq, sum: segment.NewSummary()}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.segs = append(l.segs, l.w.seg)
 	return nil
 }
 

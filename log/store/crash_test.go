@@ -27,7 +27,7 @@ import (
 //	SEEDS=100000 go test -timeout 1h -run TestCrash ./log/store/
 //	go test -tags break_fsync -run TestCrash ./log/store/   acknowledges before the flush: must fail
 func TestCrash(t *testing.T) {
-	for seed := range seeds(t, 400) {
+	for seed := range seeds(t, 150) {
 		crash(t, seed, byHand)
 	}
 }
@@ -35,7 +35,7 @@ func TestCrash(t *testing.T) {
 // D1, D2, D3: the same with the log's own goroutines. The script of a seed is
 // always the same; how the goroutines take turns is not.
 func TestCrashWhileRunning(t *testing.T) {
-	for seed := range seeds(t, 100) {
+	for seed := range seeds(t, 50) {
 		synctest.Test(t, func(t *testing.T) { crash(t, seed, byRun) })
 	}
 }
@@ -69,7 +69,7 @@ func crash(t *testing.T, seed uint64, by driving) {
 	w := world{oracle: &oracle{}, disk: disktest.New(1 << 30), rng: rng}
 	w.opt = Options{
 		SegmentBytes: (32 + rng.Int64N(3)*32) << 10, // far below what the daemon allows: many rolls
-		MaxBytes:     1 << 20,
+		MaxBytes:     512 << 10,
 		Compress:     rng.IntN(2) == 0,
 		MaxAge:       []time.Duration{0, time.Minute}[rng.IntN(2)],
 	}
@@ -185,14 +185,6 @@ func (w *world) interrupt(n int) (after func() *disktest.Disk) {
 	case 5:
 	}
 	killed := w.rng.IntN(3) == 0
-	if debug {
-		d.FailLate(func(op disktest.Op) error {
-			if op.Kind != "sync" && op.Kind != "write" || op.Name == "000000000000000a.seg" {
-				println("op", op.N, op.Kind, op.Name, "cut at", at, killed)
-			}
-			return nil
-		})
-	}
 	return func() *disktest.Disk {
 		if killed {
 			return d.Kill()
@@ -223,6 +215,7 @@ func (w *world) step(p *process) {
 	case 2:
 		p.freeOld(time.Now().Add(time.Hour))
 	case 3:
+		p.commit() // and let the ring come to rest
 		if err := w.check(p.Log); !errors.Is(err, errIO) && !errors.Is(err, disktest.ErrOff) {
 			p.wrong = errors.Join(p.wrong, err)
 		}

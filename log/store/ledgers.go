@@ -54,7 +54,8 @@ func (l *Log) bounds(id tributary.LedgerID) (from, to tributary.LSN, held bool) 
 type where struct {
 	seq uint64
 	at  int64
-	end int64 // of the groups in the segment, now
+	end int64         // of the groups in the segment, now
+	to  tributary.LSN // the segment has the ledger's records up to there, without a hole
 }
 
 // find says where record lsn of a ledger is, or whether it is in a hole, was
@@ -73,7 +74,7 @@ func (l *Log) find(id tributary.LedgerID, lsn tributary.LSN) (w where, err error
 			case lsn < p.From:
 				return w, &HoleError{Ledger: id, From: lsn, To: p.From}
 			case lsn < p.To:
-				return where{seq: s.seq, at: s.sum.Seek(id, lsn), end: s.sum.End}, nil
+				return where{seq: s.seq, at: s.sum.Seek(id, lsn), end: s.sum.End, to: p.To}, nil
 			}
 			first = false
 		}

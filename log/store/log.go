@@ -181,7 +181,11 @@ func (l *Log) Append(r *record.Record, t tributary.Ticket) (tributary.LSN, error
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if err := l.waitForRoom(size); err != nil {
+	reserve := l.opt.SegmentBytes / 16
+	if r.Stream == "" && len(r.Headers) == 0 {
+		reserve = 0 // a control record: a full log still lets devices finish what it has taken
+	}
+	if err := l.waitForRoom(size, reserve); err != nil {
 		return 0, err
 	}
 	if l.next == 0 && l.opt.Opening != nil {
@@ -218,9 +222,9 @@ func (l *Log) add(r *record.Record, t tributary.Ticket) tributary.LSN {
 }
 
 // waitForRoom returns nil when a record of at most size bytes fits into the
-// gathering group and the group into a segment that is there. "Full" is known
-// here, before anything is written, and has one meaning: no segment is left.
-func (l *Log) waitForRoom(size int) error {
+// gathering group and the group into a segment that is there, with reserve
+// bytes to spare if it is the last one. "Full" is known here, before anything is written, and has one meaning: no segment is left.
+func (l *Log) waitForRoom(size int, reserve int64) error {
 	if l.opt.Opening != nil && l.next == 0 {
 		size += group.MaxBytes(l.opt.Opening)
 	}
@@ -233,7 +237,7 @@ func (l *Log) waitForRoom(size int) error {
 			return ErrClosed
 		case l.gather.Count() > 0 && grown > l.maxGroup:
 			l.changed.Wait() // the committer is busy with the group before
-		case int64(group.PaddedBytes(grown)) <= l.left, l.spare:
+		case int64(group.PaddedBytes(grown))+reserve <= l.left, l.spare:
 			return nil
 		case l.full:
 			l.stats.RefusedFull++

@@ -44,12 +44,6 @@ func (o *oracle) begin(id tributary.LedgerID) *history {
 // What it finds is promised from then on: an Open that reports a record as
 // there must not lose it later.
 func (o *oracle) check(l *Log) error {
-	if debug {
-		dbgDump(l)
-		for _, h := range o.all {
-			fmt.Printf("%v n=%d promised %d fwd %d\n", h.id, len(h.entries), h.promised, h.forwarded)
-		}
-	}
 	order := -1
 	for _, i := range l.Ledgers() {
 		at := slices.IndexFunc(o.all, func(h *history) bool { return h.id == i.ID })

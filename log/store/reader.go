@@ -88,11 +88,11 @@ func (r *Reader) Read(ctx context.Context, from tributary.LSN, maxBytes int) (re
 			return record.Chunk{}, err
 		}
 		n, err := r.group(w, &c, maxBytes-size)
+		if c.Next > from && (err != nil || n == 0) {
+			return c, nil
+		}
 		if err != nil {
 			return record.Chunk{}, err
-		}
-		if n == 0 {
-			return c, nil
 		}
 		size += n
 	}
@@ -124,57 +124,85 @@ func (r *Reader) wait(ctx context.Context, from tributary.LSN) error {
 	}
 }
 
-// group appends the group that starts with c.Next to c and returns its raw
+// group appends the group that starts with c.Next to c and returns its stored
 // size, or 0 if c has groups already and this one is larger than room.
 func (r *Reader) group(w where, c *record.Chunk, room int) (int, error) {
-	f, h, err := r.seek(w, c.Next)
-	if err != nil {
+	if len(c.Entries) == 0 {
+		room = group.HeaderBytes + group.MaxBody
+	}
+	h, b, err := r.seek(w, c.Next, room)
+	if b == nil || err != nil {
 		return 0, err
 	}
 	if h.Base != c.Next {
 		return 0, fmt.Errorf("record %d of ledger %v is inside a group: reads start where a group starts", c.Next, r.id)
 	}
-	if len(c.Entries) > 0 && f.Bytes > room {
-		return 0, nil
-	}
-	_, h, b, err := r.seg.ReadGroup(r.at, nil) // memory of its own: the entries point into it
-	if err != nil {
-		return 0, r.place(err)
-	}
 	if c.Entries, err = group.Entries(c.Entries, &h, b, r.dec); err != nil {
 		return 0, r.place(err)
 	}
 	c.Next, c.Chain = h.Next(), h.Chain()
-	r.at += int64(group.PaddedBytes(f.Bytes))
+	r.at += int64(group.PaddedBytes(len(b)))
 	r.lsn = h.Next()
-	return f.Bytes, nil
+	return len(b), nil
 }
 
-// seek moves to the frame of the group that holds lsn, from w on.
-func (r *Reader) seek(w where, lsn tributary.LSN) (f group.Frame, h group.Header, err error) {
+// seek reads the group that holds lsn, from w on, into memory of its own and
+// leaves r.at there. It returns no bytes if they are more than room. It passes
+// over damaged groups; if lsn was in one of them, the error is a *HoleError.
+func (r *Reader) seek(w where, lsn tributary.LSN, room int) (h group.Header, b []byte, err error) {
 	if r.seg == nil || r.seg.Seq != w.seq {
 		if err := r.enter(w.seq); err != nil {
-			return f, h, err
+			return h, nil, err
 		}
 		r.at = w.at
 	} else if r.lsn != lsn || r.at < w.at {
 		r.at = w.at
 	}
 	buf := make([]byte, group.FrameBytes+group.HeaderBytes)
-	for ; r.at < w.end; r.at += int64(group.PaddedBytes(f.Bytes)) {
-		if f, buf, err = r.seg.ReadFrame(r.at, buf); err != nil {
-			return f, h, r.place(err)
-		}
-		if h, err = r.seg.ReadHeader(r.at, buf); err != nil {
-			return f, h, r.place(err)
-		}
-		if h.Ledger != r.id || h.Next() <= lsn {
+	for r.at < w.end {
+		var f group.Frame
+		f, buf, err = r.seg.ReadFrame(r.at, buf)
+		if errors.Is(err, segment.ErrNoGroup) {
+			r.at += group.PageBytes // damaged: how long the group was is not known
 			continue
 		}
+		if err != nil {
+			return h, nil, r.place(err)
+		}
+		after := r.at + int64(group.PaddedBytes(f.Bytes))
+		if h, err = r.seg.ReadHeader(r.at, buf); err == nil && (h.Ledger != r.id || h.Next() <= lsn) {
+			r.at = after
+			continue
+		}
+		if err == nil && h.Base == lsn && f.Bytes > room {
+			r.lsn = lsn
+			return h, nil, nil
+		}
+		_, h, b, err = r.seg.ReadGroup(r.at, nil) // the header was not checked so far
+		if errors.As(err, new(*group.CorruptError)) {
+			r.at = after
+			continue
+		}
+		if err != nil {
+			return h, nil, r.place(err)
+		}
 		r.lsn = h.Base
-		return f, h, nil
+		if h.Base > lsn {
+			return h, nil, r.hole(lsn, h.Base)
+		}
+		return h, b, nil
 	}
-	return f, h, r.place(segment.ErrNoGroup)
+	return h, nil, r.hole(lsn, w.to)
+}
+
+// hole says that a damaged group was passed over, unless the segment was used
+// again meanwhile.
+func (r *Reader) hole(from, to tributary.LSN) error {
+	if !r.log.has(r.seg.Seq) {
+		r.leave()
+		return ErrTrimmed
+	}
+	return &HoleError{Ledger: r.id, From: from, To: to}
 }
 
 // enter opens the segment seq.
@@ -236,8 +264,8 @@ func (l *Log) has(seq uint64) bool {
 func (r *Reader) ChainAt(lsn tributary.LSN) (chain uint64, ok bool) {
 	w, err := r.log.find(r.id, lsn)
 	if err == nil {
-		_, h, err := r.seek(w, lsn)
-		return h.PrevChain, err == nil && h.Base == lsn
+		h, b, err := r.seek(w, lsn, group.HeaderBytes+group.MaxBody)
+		return h.PrevChain, b != nil && err == nil && h.Base == lsn
 	}
 	for _, i := range r.log.Ledgers() {
 		if i.ID == r.id && i.To == lsn {
@@ -254,7 +282,7 @@ func (r *Reader) GroupStart(lsn tributary.LSN) tributary.LSN {
 	if err != nil {
 		return lsn
 	}
-	if _, h, err := r.seek(w, lsn); err == nil {
+	if h, _, err := r.seek(w, lsn, group.HeaderBytes+group.MaxBody); err == nil {
 		return h.Base
 	}
 	return lsn

@@ -44,6 +44,7 @@ type node struct {
 	data   []byte
 	synced []byte
 	writes []write // since the last Sync
+	stale  bool    // a Sync has failed: data shows what synced will never have
 }
 
 type write struct {
@@ -117,7 +118,7 @@ func (d *Disk) Kill() *Disk {
 	twins := map[*node]*node{}
 	twin := func(n *node) *node {
 		if n != nil && twins[n] == nil {
-			twins[n] = &node{data: slices.Clone(n.data), synced: slices.Clone(n.synced), writes: slices.Clone(n.writes)}
+			twins[n] = &node{data: slices.Clone(n.data), synced: slices.Clone(n.synced), writes: slices.Clone(n.writes), stale: n.stale}
 		}
 		return twins[n]
 	}
@@ -162,6 +163,14 @@ func (n *node) sync() {
 		copy(n.synced[w.at:], w.data)
 	}
 	n.writes = nil
+}
+
+// reload makes durable what can be and forgets the rest.
+func (n *node) reload() {
+	n.sync()
+	if n.stale {
+		n.data, n.stale = slices.Clone(n.synced), false
+	}
 }
 
 func grow(b []byte, n int) []byte {
@@ -221,6 +230,7 @@ func (d *Disk) Create(name string) (disk.File, error) {
 }
 
 // Open implements disk.FS.
+// With write, it flushes the file and reads it from the device again.
 func (d *Disk) Open(name string, write bool) (disk.File, error) {
 	var n *node
 	err := d.do("open", name, func() error {
@@ -228,8 +238,7 @@ func (d *Disk) Open(name string, write bool) (disk.File, error) {
 			return fs.ErrNotExist
 		}
 		if write {
-			n.sync()
-			n.data = slices.Clone(n.synced)
+			n.reload()
 		}
 		return nil
 	})
@@ -333,7 +342,7 @@ func (f *file) Sync() error {
 	if !synced && !errors.Is(err, ErrOff) {
 		f.d.mu.Lock()
 		defer f.d.mu.Unlock()
-		f.n.writes = nil
+		f.n.writes, f.n.stale = nil, true
 	}
 	return err
 }
