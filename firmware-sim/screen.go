@@ -146,7 +146,7 @@ func printJSON(out io.Writer, st device.Stats, took time.Duration, seed uint64) 
 		P50: milliseconds(st.QoS1.P50), P90: milliseconds(st.QoS1.P90),
 		P99: milliseconds(st.QoS1.P99), Max: milliseconds(st.QoS1.Max),
 		QoS2P50: milliseconds(st.QoS2.P50), QoS2P99: milliseconds(st.QoS2.P99), QoS2Max: milliseconds(st.QoS2.Max),
-		Seconds: milliseconds(took) / 1000, PerSecond: math.Round(float64(st.Sent) / took.Seconds()),
+		Seconds: math.Round(took.Seconds()*1000) / 1000, PerSecond: math.Round(float64(st.Sent) / took.Seconds()),
 		Seed: seed, LastError: st.LastError,
 	})
 }

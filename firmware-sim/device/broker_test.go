@@ -33,10 +33,12 @@ type heard struct {
 	packetID uint16
 	seq      uint64
 	clean    bool
-	username string
 }
 
-func newScript(t *testing.T) *script { return &script{t: t, peers: make(chan *peer)} }
+func newScript(t *testing.T) *script {
+	t.Helper()
+	return &script{t: t, peers: make(chan *peer)}
+}
 
 // dial is Options.Dial; accept gets the other end.
 func (s *script) dial(ctx context.Context) (net.Conn, error) {

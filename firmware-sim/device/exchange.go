@@ -60,6 +60,7 @@ func (x *exchange) run(soft, hard context.Context) (offline time.Duration, progr
 	counts.connected.Add(1)
 	defer counts.connected.Add(-1)
 	defer x.timer.Stop()
+	defer context.AfterFunc(hard, func() { _ = x.link.conn.Close() })() // ends a write as well
 	for err == nil && x.mishap == none {
 		err = x.turn(soft, hard)
 	}
@@ -352,13 +353,13 @@ func (x *exchange) suffer() time.Duration {
 		_ = x.link.write(x.out[:part])
 		x.fleet.abandon(x.link.abandon())
 		return x.upTo(100 * time.Millisecond)
-	default:
+	case none, reboot, rebootLost:
 		counts.reboots.Add(1)
 		_ = x.link.write(x.out)
 		x.link.close(true)
 		if x.mishap == rebootLost {
 			x.forget()
 		}
-		return 200*time.Millisecond + x.upTo(300*time.Millisecond)
 	}
+	return 200*time.Millisecond + x.upTo(300*time.Millisecond)
 }

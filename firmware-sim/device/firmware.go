@@ -99,9 +99,9 @@ func (d *firmware) live(soft, hard context.Context) error {
 				failures = 0
 			}
 		}
-		var fatal *recorderError
+		fatal, failed := errors.AsType[*recorderError](err)
 		switch {
-		case errors.As(err, &fatal):
+		case failed:
 			return fatal
 		case errors.Is(err, errFinished):
 			return nil

@@ -318,7 +318,7 @@ func TestOptionsAreCheckedAllAtOnce(t *testing.T) {
 		Devices: -1, Prefix: "a b", Topic: "x/#", Rate: -1, Window: -1, QoS: Mix{{"3", 1}},
 		Faults: Faults{Cut: 0.9, Reboot: 0.2, Duplicate: 2},
 	})
-	for _, word := range []string{"devices", "a b", "x/#", "rate", "window", "qos", "1.1", "duplicate"} {
+	for _, word := range []string{"no broker", "devices", "a b", "x/#", "rate", "window", "qos", "1.1", "duplicate"} {
 		if err == nil || !strings.Contains(err.Error(), word) {
 			t.Errorf("nothing about %q in: %v", word, err)
 		}

@@ -21,16 +21,16 @@ type link struct {
 	err     error         // why the reader stopped; valid after answers is closed
 }
 
-// A refusal is a CONNACK or DISCONNECT with a reason code.
-type refusal struct {
+// A refusalError is a CONNACK or DISCONNECT with a reason code.
+type refusalError struct {
 	kind, code byte
 }
 
-func (r *refusal) Error() string {
-	if r.kind == typeConnack {
-		return fmt.Sprintf("the broker refused the connection with reason code 0x%02x", r.code)
+func (e *refusalError) Error() string {
+	if e.kind == typeConnack {
+		return fmt.Sprintf("the broker refused the connection with reason code 0x%02x", e.code)
 	}
-	return fmt.Sprintf("the broker disconnected with reason code 0x%02x", r.code)
+	return fmt.Sprintf("the broker disconnected with reason code 0x%02x", e.code)
 }
 
 // dial opens a connection and waits for CONNACK. ctx bounds no more than that.
@@ -60,7 +60,7 @@ func dial(ctx context.Context, open func(context.Context) (net.Conn, error), hel
 }
 
 func shake(conn net.Conn, r *bufio.Reader, hello connect, buf []byte) (packet, error) {
-	if _, err := conn.Write(hello.append(nil)); err != nil {
+	if _, err := conn.Write(hello.encode()); err != nil {
 		return packet{}, err
 	}
 	p, err := readPacket(r, hello.version, buf)
@@ -70,7 +70,7 @@ func shake(conn net.Conn, r *bufio.Reader, hello connect, buf []byte) (packet, e
 	case p.kind != typeConnack:
 		return p, fmt.Errorf("%w: type %d instead of CONNACK", errMalformed, p.kind)
 	case p.code != 0:
-		return p, &refusal{typeConnack, p.code}
+		return p, &refusalError{typeConnack, p.code}
 	}
 	return p, nil
 }
@@ -82,7 +82,7 @@ func (l *link) read(r *bufio.Reader, v version, buf []byte) {
 	for {
 		p, err := readPacket(r, v, buf)
 		if err == nil && p.kind == typeDisconnect {
-			err = &refusal{typeDisconnect, p.code}
+			err = &refusalError{typeDisconnect, p.code}
 		}
 		if err != nil {
 			l.err = err

@@ -11,7 +11,7 @@ import (
 
 // Options describe a fleet. Zero values stand for what the comments say.
 type Options struct {
-	// Broker is host:port; Dial, if set, is used instead of a TCP connection.
+	// Broker is host:port; Dial, if set, is used instead of a TCP connection to it.
 	Broker string
 	Dial   func(ctx context.Context) (net.Conn, error)
 
@@ -86,7 +86,7 @@ func (o Options) withDefaults() Options {
 	if o.Recorder == nil {
 		o.Recorder = forgetful{}
 	}
-	if o.Dial == nil {
+	if o.Dial == nil && o.Broker != "" {
 		address := o.Broker
 		o.Dial = func(ctx context.Context) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "tcp", address)
@@ -109,6 +109,7 @@ func (o Options) validate() error {
 			errs = append(errs, fmt.Errorf(format, args...))
 		}
 	}
+	check(o.Dial != nil, "no broker to connect to")
 	check(o.Devices > 0 && o.Devices <= 100_000, "%d devices; 1 to 100000 are possible", o.Devices)
 	check(ValidID(o.id(o.Devices-1)), "device id %q: 1 to 64 letters, digits and -_.: are possible", o.id(o.Devices-1))
 	check(!strings.ContainsAny(o.Topic, "+#\x00"), "topic %q: a topic to publish to has no wildcards", o.Topic)

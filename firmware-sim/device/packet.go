@@ -51,8 +51,8 @@ type connect struct {
 	expirySeconds      uint32 // MQTT 5: how long the session outlives the connection
 }
 
-// append appends the packet (MQTT 5.0 section 3.1, 3.1.1 section 3.1).
-func (c connect) append(dst []byte) []byte {
+// encode returns the packet (MQTT 5.0 section 3.1, 3.1.1 section 3.1).
+func (c connect) encode() []byte {
 	body := appendString(make([]byte, 0, 128), "MQTT")
 	var flags byte
 	if c.clean {
@@ -76,9 +76,8 @@ func (c connect) append(dst []byte) []byte {
 		body = appendString(body, c.username)
 		body = appendString(body, c.password)
 	}
-	dst = append(dst, 1<<4)
-	dst = binary.AppendUvarint(dst, uint64(len(body))) // MQTT's variable byte integer is a uvarint
-	return append(dst, body...)
+	packet := binary.AppendUvarint([]byte{1 << 4}, uint64(len(body))) // MQTT's variable byte integer is a uvarint
+	return append(packet, body...)
 }
 
 // publish is the content of a PUBLISH; props is nil in 3.1.1, and otherwise

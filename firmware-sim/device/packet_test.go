@@ -29,22 +29,22 @@ func TestPacketsGolden(t *testing.T) {
 	}{
 		{
 			"CONNECT 3.1.1",
-			connect{version: v311, clientID: "ab", clean: true, keepAliveSeconds: 30}.append(nil),
+			connect{version: v311, clientID: "ab", clean: true, keepAliveSeconds: 30}.encode(),
 			"10 0e 0004 4d515454 04 02 001e 0002 6162",
 		},
 		{
 			"CONNECT 3.1.1 with a user, kept session",
-			connect{version: v311, clientID: "ab", username: "u", password: "pw", keepAliveSeconds: 300, expirySeconds: 9}.append(nil),
+			connect{version: v311, clientID: "ab", username: "u", password: "pw", keepAliveSeconds: 300, expirySeconds: 9}.encode(),
 			"10 15 0004 4d515454 04 c0 012c 0002 6162 0001 75 0002 7077",
 		},
 		{
 			"CONNECT 5, kept session",
-			connect{version: v5, clientID: "ab", keepAliveSeconds: 30, expirySeconds: 86400}.append(nil),
+			connect{version: v5, clientID: "ab", keepAliveSeconds: 30, expirySeconds: 86400}.encode(),
 			"10 14 0004 4d515454 05 00 001e 05 11 00015180 0002 6162",
 		},
 		{
 			"CONNECT 5, clean",
-			connect{version: v5, clientID: "ab", keepAliveSeconds: 30, clean: true}.append(nil),
+			connect{version: v5, clientID: "ab", keepAliveSeconds: 30, clean: true}.encode(),
 			"10 0f 0004 4d515454 05 02 001e 00 0002 6162",
 		},
 		{
@@ -117,7 +117,7 @@ func TestDecodeMalformed(t *testing.T) {
 	for _, s := range []string{
 		"20 00", "20 01 00", "20 04 00 00 03 21", "20 05 00 00 02 21 00", "20 05 00 00 05 21 00",
 		"20 04 00 00 01 26", "20 06 00 00 03 26 0009", "20 04 00 00 01 77",
-		"40 01 00", "50 00", "40 80 80 80 80 01", "30 ff ff 7f",
+		"40 01 00", "50 00", "40 80 80 80 80 01", "30 ffff7f",
 	} {
 		r := bufio.NewReader(bytes.NewReader(unhex(t, s)))
 		if p, err := readPacket(r, v5, make([]byte, maxPacketBytes)); !errors.Is(err, errMalformed) {

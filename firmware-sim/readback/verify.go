@@ -2,7 +2,6 @@ package readback
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/tributary-edge/tributary/firmware-sim/device"
@@ -13,10 +12,11 @@ import (
 const pollEvery = 300 * time.Millisecond
 
 // Verify compares what a fleet knows with what Kafka holds. As long as an
-// acknowledged message is missing it looks again, until wait is over; when
-// everything is there it reads once more, for what may be there twice. A
-// report comes with a nil error only. The error is ErrNoTopic if a topic did
-// not exist to the end.
+// acknowledged message is missing, or Kafka cannot be read, it looks again,
+// until wait is over; when everything is there it reads once more, for what
+// may be there twice. A report comes with a nil error only. The error is
+// ErrNoTopic if a topic did not exist to the end. Open transactions can hold
+// it up beyond wait, so bound it by ctx.
 func Verify(ctx context.Context, brokers, topics []string, truth *tally.Truth, wait time.Duration) (tally.Report, error) {
 	reader, err := Open(brokers, topics)
 	if err != nil {
@@ -31,17 +31,18 @@ func Verify(ctx context.Context, brokers, topics []string, truth *tally.Truth, w
 			}
 		})
 	}
-	for over := time.Now().Add(wait); ; {
-		err := read()
+	over := time.Now().Add(wait)
+	for settled := false; ; {
 		late := !time.Now().Before(over)
+		err := read()
 		switch {
-		case err != nil && (late || !errors.Is(err, ErrNoTopic)):
-			return tally.Report{}, err
-		case err == nil && (late || checker.Missing() == 0):
-			if err := read(); err != nil {
-				return tally.Report{}, err
-			}
+		case err == nil && settled:
 			return checker.Report(), nil
+		case err == nil && (late || checker.Missing() == 0):
+			settled = true
+			continue
+		case err != nil && (late || ctx.Err() != nil):
+			return tally.Report{}, err
 		}
 		select {
 		case <-time.After(pollEvery):

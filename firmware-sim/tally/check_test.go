@@ -41,7 +41,8 @@ func TestCheck(t *testing.T) {
 	}{
 		{"all is well", three, at("a", 1, "a", 2, "a", 3), Report{Sent: 3, Acked: 3, InKafka: 3}, ""},
 		{
-			"lost", three, at("a", 1, "a", 3), Report{Sent: 3, Acked: 3, InKafka: 2, Lost: 1},
+			"lost", three, at("a", 1, "a", 3),
+			Report{Sent: 3, Acked: 3, InKafka: 2, Lost: 1},
 			"a message 2, QoS 1, was acknowledged and is not in Kafka",
 		},
 		{"not acknowledged, not there", "n 0 1; s 0 1 1 1 1 5", at(), Report{Sent: 1}, ""},
@@ -53,56 +54,71 @@ func TestCheck(t *testing.T) {
 		},
 		{
 			"QoS 1 sent twice, twice there", "n 0 1; s 0 1 1 1 1 5; s 0 1 1 1 1 5; a 0 1", at("a", 1, "a", 1),
-			Report{Sent: 1, Acked: 1, InKafka: 1, Resent: 1}, "",
+			Report{Sent: 1, Acked: 1, InKafka: 1, Resent: 1},
+			"",
 		},
 		{
 			"QoS 1 sent twice, four times there", "n 0 1; s 0 1 1 1 1 5; s 0 1 1 1 1 5", at("a", 1, "a", 1, "a", 1, "a", 1),
-			Report{Sent: 1, InKafka: 1, Resent: 1, Twice: 2}, "is 4 times in Kafka, the last time at t/0@3",
+			Report{Sent: 1, InKafka: 1, Resent: 1, Twice: 2},
+			"is 4 times in Kafka, the last time at t/0@3",
 		},
 		{
 			"QoS 2 sent twice in one session", "n 0 1; s 0 1 2 1 1 5; s 0 1 2 1 1 5; a 0 1", at("a", 1, "a", 1),
-			Report{Sent: 1, Acked: 1, InKafka: 1, Twice: 1}, "a message 1, QoS 2, sent in 1 session(s), is 2 times",
+			Report{Sent: 1, Acked: 1, InKafka: 1, Twice: 1},
+			"a message 1, QoS 2, sent in 1 session(s), is 2 times",
 		},
 		{
 			"QoS 2 sent in two sessions", "n 0 1; s 0 1 2 1 1 5; n 0 2; s 0 1 2 2 1 5; s 0 1 2 2 1 5", at("a", 1, "a", 1),
-			Report{Sent: 1, InKafka: 1, Resent: 1}, "",
+			Report{Sent: 1, InKafka: 1, Resent: 1},
+			"",
 		},
 		{
 			"QoS 0 twice", "n 0 1; s 0 1 0 1 0 5", at("a", 1, "a", 1),
-			Report{Sent: 1, InKafka: 1, Twice: 1}, "QoS 0, sent 1 time(s), is 2 times",
+			Report{Sent: 1, InKafka: 1, Twice: 1},
+			"QoS 0, sent 1 time(s), is 2 times",
 		},
 		{"QoS 0 lost", "n 0 1; s 0 1 0 1 0 5", at(), Report{Sent: 1}, ""},
 		{
-			"out of order", three, at("a", 2, "a", 1, "a", 3), Report{Sent: 3, Acked: 3, InKafka: 3, OutOfOrder: 1},
+			"out of order", three, at("a", 2, "a", 1, "a", 3),
+			Report{Sent: 3, Acked: 3, InKafka: 3, OutOfOrder: 1},
 			"a message 1 is at t/0@1, after message 2",
 		},
 		{
-			"two out of order", three, at("a", 3, "a", 1, "a", 2), Report{Sent: 3, Acked: 3, InKafka: 3, OutOfOrder: 2},
+			"two out of order", three, at("a", 3, "a", 1, "a", 2),
+			Report{Sent: 3, Acked: 3, InKafka: 3, OutOfOrder: 2},
 			"a message 2 is at t/0@2, after message 3",
 		},
 		{
 			"a repetition behind younger ones", "n 0 1; s 0 1 1 1 1 5; s 0 2 1 1 2 5; s 0 1 1 1 1 5", at("a", 1, "a", 2, "a", 1),
-			Report{Sent: 2, InKafka: 2, Resent: 1}, "",
+			Report{Sent: 2, InKafka: 2, Resent: 1},
+			"",
 		},
 		{
 			"refused, then sent behind younger ones", "n 0 1; s 0 1 1 1 1 5; s 0 2 1 1 2 5; x 0 1; s 0 1 1 1 3 5; a 0 1",
-			at("a", 2, "a", 1), Report{Sent: 2, Acked: 1, InKafka: 2}, "",
+			at("a", 2, "a", 1),
+			Report{Sent: 2, Acked: 1, InKafka: 2},
+			"",
 		},
 		{
 			"in two partitions", three, append(at("a", 1, "a", 2), Copy{Device: "a", Seq: 3, Topic: "t", Partition: 1}),
-			Report{Sent: 3, Acked: 3, InKafka: 3, OutOfOrder: 1}, "a is in partitions 0 and 1 of topic t",
+			Report{Sent: 3, Acked: 3, InKafka: 3, OutOfOrder: 1},
+			"a is in partitions 0 and 1 of topic t",
 		},
 		{
 			"in two topics", three, append(at("a", 3), Copy{Device: "a", Seq: 1, Topic: "u"}, Copy{Device: "a", Seq: 2, Topic: "u"}),
-			Report{Sent: 3, Acked: 3, InKafka: 3}, "",
+			Report{Sent: 3, Acked: 3, InKafka: 3},
+			"",
 		},
 		{
 			"two devices in one partition", "n 0 1; s 0 1 1 1 1 5; s 0 2 1 1 2 5; n 1 1; s 1 1 1 1 1 5",
-			at("a", 1, "a", 2, "b", 1), Report{Sent: 3, InKafka: 3}, "",
+			at("a", 1, "a", 2, "b", 1),
+			Report{Sent: 3, InKafka: 3},
+			"",
 		},
 		{
 			"never sent", three, at("a", 1, "a", 2, "a", 3, "a", 4, "c", 1, "a", 0),
-			Report{Sent: 3, Acked: 3, InKafka: 3, Unknown: 3}, "c message 1 is at t/0@4, and was never sent",
+			Report{Sent: 3, Acked: 3, InKafka: 3, Unknown: 3},
+			"c message 1 is at t/0@4, and was never sent",
 		},
 	} {
 		got := Check(tell(t, c.ledger), slices.Values(c.kafka))

@@ -49,7 +49,7 @@ type Ledger struct {
 // finished. It returns ErrInUse when another process, or another Ledger of
 // this one, has it open.
 func Open(path string) (*Ledger, error) {
-	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o640)
 	if err != nil {
 		return nil, fmt.Errorf("open ledger: %w", err)
 	}

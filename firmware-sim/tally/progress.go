@@ -16,7 +16,7 @@ type progress struct {
 
 var errHistory = errors.New("it does not follow from the lines before")
 
-func (p *progress) device(name string) {
+func (p *progress) declare(name string) {
 	p.names = append(p.names, name)
 	p.states = append(p.states, device.State{Discard: true})
 }

@@ -10,11 +10,12 @@ import (
 	"github.com/tributary-edge/tributary/firmware-sim/device"
 )
 
-// A history takes the lines of a ledger, in order. Devices are numbered
-// densely from 0.
+// A history takes the lines of a ledger, in order.
 type history interface {
-	device(name string)
-	event(device int, e device.Event) error
+	// declare names the next device; they are numbered from 0.
+	declare(name string)
+	// event is what happened to device n.
+	event(n int, e device.Event) error
 }
 
 // read passes the whole lines of a ledger on to h and returns their length in
@@ -69,7 +70,7 @@ func readLine(line []byte, names map[string]bool, h history) error {
 			return errLine
 		}
 		names[name] = true
-		h.device(name)
+		h.declare(name)
 		return nil
 	}
 	if len(rest) > 0 || n[0] >= uint64(len(names)) {

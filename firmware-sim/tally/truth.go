@@ -42,7 +42,7 @@ func Load(path string) (*Truth, error) {
 	return t, nil
 }
 
-func (t *Truth) device(name string) {
+func (t *Truth) declare(name string) {
 	t.names[name] = len(t.messages)
 	t.messages = append(t.messages, nil)
 }
