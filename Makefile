@@ -4,7 +4,7 @@
 GO        ?= go
 LINT      := bin/golangci-lint-v2.15.0
 GOFUMPT   := bin/gofumpt-v0.12.0
-KAFKA     := deploy/kafka-dev/kafka.sh
+KAFKA_SH  := deploy/kafka-dev/kafka.sh
 FUZZTIME  ?= 30s
 ROUNDS    ?= 200
 MAX_BYTES := 20971520 # of the binary for a gateway: 20 MiB
@@ -96,22 +96,28 @@ demo: ## devices, a cut uplink and a killed process, counted in Kafka
 	$(GO) run ./cmd/tributary demo --for 20s --cut-uplink 5s --kill
 
 kafka-up: ## start a real Apache Kafka on loopback (Java and Maven)
-	$(KAFKA) up
+	$(KAFKA_SH) up
 
 kafka-down: ## stop it
-	$(KAFKA) down
+	$(KAFKA_SH) down
 
+# It has a Kafka of its own, so that one that is up stays as it is.
+test-uplink: export KAFKA_PORT = 19092
+test-uplink: export KAFKA_CTRL_PORT = 19093
 test-uplink: ## the way to Kafka alone, against the real Kafka
-	$(GO) test -tags kafka -count=1 -timeout 20m -v ./sync/uplink/
+	$(KAFKA_SH) up
+	KAFKA=127.0.0.1:$$KAFKA_PORT $(GO) test -tags kafka -count=1 -timeout 20m -v -run Real ./sync/uplink/; \
+		code=$$?; $(KAFKA_SH) down; exit $$code
 
 test-kafka: ## the whole chain against the real Kafka, with kills and black holes (root)
 	$(call need,ip,iproute2)
 	$(call need,nft,nftables)
+	$(call need,mosquitto_pub,mosquitto-clients)
 	$(GO) test -tags kafka -count=1 -timeout 40m -v ./edge/edgetest/
 
 test-powercut: ## ROUNDS power cuts on a real ext4 (root)
 	$(call need,mkfs.ext4,e2fsprogs)
-	ROUNDS=$(ROUNDS) $(GO) test -tags powercut -count=1 -timeout 60m -v ./log/store/
+	ROUNDS=$(ROUNDS) $(GO) test -tags powercut -count=1 -timeout 60m -v -run PowerCut ./log/store/
 
 bench: ## speed beside mosquitto, nats-server and the bare disk; sizes
 	cd bench && $(GO) run . $(BENCH) mqtt size

@@ -107,7 +107,7 @@ func TestPacketTooLarge(t *testing.T) {
 // is safe and what to do; when it is there, everything arrives (U4).
 func TestTopicMissing(t *testing.T) {
 	s := newSite(t, "create_topics = false\n[[route]]\nmatch = \"#\"\ntopic = \"not-there\"\n")
-	client, err := kgo.NewClient(kgo.SeedBrokers(s.kafka.ListenAddrs()...))
+	client, err := kgo.NewClient(kgo.SeedBrokers(s.addr))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -137,7 +137,7 @@ func TestTopicMissing(t *testing.T) {
 // what makes it exactly once (U3).
 func TestPositionsTopicNotCompacted(t *testing.T) {
 	s := newSite(t, "")
-	client, err := kgo.NewClient(kgo.SeedBrokers(s.kafka.ListenAddrs()...))
+	client, err := kgo.NewClient(kgo.SeedBrokers(s.addr))
 	if err != nil {
 		t.Fatal(err)
 	}

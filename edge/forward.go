@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"strings"
 	"sync"
@@ -37,6 +38,9 @@ func (n *Node) forward(ctx context.Context) error {
 		n.logger.Info("forwarding an earlier ledger", "ledger", l.ID.String(), "from", n.up.position(l.ID).Next, "to", l.To)
 		if err := n.forwardLedger(ctx, cfg, l.ID); err != nil {
 			return err
+		}
+		if err := n.save(); err != nil { // the next start need not ask Kafka about this one again
+			n.logger.Warn("could not note that a ledger is in Kafka; the next start reads it from Kafka", "error", err)
 		}
 	}
 	return n.forwardLedger(ctx, cfg, n.log.Ledger())
@@ -113,7 +117,8 @@ func uplinkConfig(c *config.Config) (uplink.Config, error) {
 // uplinkState is what the node knows of the way to Kafka. It is the uplink's
 // Observer.
 type uplinkState struct {
-	moved chan struct{} // one slot: a position moved
+	logger *slog.Logger
+	moved  chan struct{} // one slot: a position moved
 
 	mu      sync.Mutex // guards what follows
 	pos     map[tributary.LedgerID]tributary.Position
@@ -123,9 +128,10 @@ type uplinkState struct {
 	current uplink.Counters
 }
 
-func newUplinkState(started time.Time) *uplinkState {
+func newUplinkState(started time.Time, logger *slog.Logger) *uplinkState {
 	return &uplinkState{
-		moved: make(chan struct{}, 1), pos: map[tributary.LedgerID]tributary.Position{},
+		logger: logger,
+		moved:  make(chan struct{}, 1), pos: map[tributary.LedgerID]tributary.Position{},
 		report: status.Uplink{State: uplink.Connecting.String(), Since: started},
 	}
 }
@@ -139,7 +145,9 @@ func (u *uplinkState) Committed(c uplink.Commit) {
 	u.report.Sent += uint64(c.Records)            //nolint:gosec // G115: counts are not negative
 	u.report.SentBytes += uint64(c.Bytes)         //nolint:gosec // G115: counts are not negative
 	u.report.DeadLetters += uint64(c.DeadLetters) //nolint:gosec // G115: counts are not negative
-	u.report.Transactions++
+	if c.Records > 0 {
+		u.report.Transactions++ // without records it is what an earlier session had committed
+	}
 	u.report.Cluster = c.KafkaClusterID
 	select {
 	case u.moved <- struct{}{}:
@@ -157,6 +165,12 @@ func (u *uplinkState) State(s uplink.Status) {
 	}
 	u.current = s.Counters
 	u.report.Failed, u.report.Fenced = u.retired.Failed+s.Counters.Failed, u.retired.Fenced+s.Counters.Fenced
+	switch was := u.report; {
+	case s.State == uplink.Waiting && was.What != s.What:
+		u.logger.Warn("the uplink waits; nothing is lost", "what", s.What, "do", s.Do)
+	case s.State == uplink.Forwarding && was.State != s.State.String():
+		u.logger.Info("the uplink forwards")
+	}
 	u.change(s.State.String(), s.What, s.Do)
 }
 

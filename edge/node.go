@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tributary-edge/tributary"
 	"github.com/tributary-edge/tributary/edge/config"
 	"github.com/tributary-edge/tributary/ingest"
 	"github.com/tributary-edge/tributary/ingest/route"
@@ -46,6 +47,9 @@ type Node struct {
 	started time.Time
 	up      *uplinkState
 	ready   chan struct{}
+
+	saving       sync.Mutex // one save at a time
+	checkpointed tributary.LSN
 }
 
 // Open takes the data directory, recovers what earlier processes left in it and
@@ -135,7 +139,7 @@ func (n *Node) openDoor() error {
 		return err
 	}
 	n.reader = reader
-	n.up = newUplinkState(n.started)
+	n.up = newUplinkState(n.started, n.logger)
 	n.door, err = ingest.New(ingest.Options{
 		Listen: n.cfg.MQTT.Listen, Log: n.log, Reader: reader, Router: router{n.cfg.Table},
 		IsFull:     func(err error) bool { return errors.As(err, new(*store.FullError)) },

@@ -2,6 +2,7 @@ package edge_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -31,6 +32,7 @@ type site struct {
 	t     *testing.T
 	dir   string
 	kafka *kfake.Cluster
+	addr  string // of kafka
 	extra string // of the configuration
 
 	*edge.Node
@@ -46,13 +48,13 @@ func newSite(t *testing.T, extra string, opts ...kfake.Opt) *site {
 		t.Fatal(err)
 	}
 	t.Cleanup(k.Close)
-	return &site{t: t, dir: t.TempDir(), kafka: k, extra: extra}
+	return &site{t: t, dir: t.TempDir(), kafka: k, addr: k.ListenAddrs()[0], extra: extra}
 }
 
 func (s *site) config() *config.Config {
 	s.t.Helper()
 	text := fmt.Sprintf("[node]\nname = \"n1\"\ndata_dir = %q\n[mqtt]\nlisten = [\"127.0.0.1:0\"]\n"+
-		"[kafka]\nbrokers = [%q]\nlinger = \"10ms\"\n%s", s.dir, s.kafka.ListenAddrs()[0], s.extra)
+		"[kafka]\nbrokers = [%q]\nlinger = \"10ms\"\n%s", s.dir, s.addr, s.extra)
 	cfg, problems := config.Parse("test.toml", []byte(text))
 	if cfg == nil {
 		s.t.Fatal(problems)
@@ -92,6 +94,45 @@ func (s *site) end() {
 	s.stop = nil
 }
 
+// crash ends the node as SIGKILL does, as far as one process can: nothing is
+// noted at the end.
+func (s *site) crash() {
+	s.t.Helper()
+	old := filepath.Join(s.t.TempDir(), "meta.db")
+	if err := copyFile(filepath.Join(s.dir, "meta.db"), old); err != nil {
+		s.t.Fatal(err)
+	}
+	s.end()
+	if err := copyFile(old, filepath.Join(s.dir, "meta.db")); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func copyFile(from, to string) error {
+	b, err := os.ReadFile(from)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(to, b, 0o600)
+}
+
+// replayed opens and crashes a node, and returns how many records it read.
+func (s *site) replayed() (n int) {
+	s.t.Helper()
+	var out bytes.Buffer
+	node, err := edge.Open(s.config(), slog.New(slog.NewTextHandler(&out, nil)))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if err := node.Close(); err != nil {
+		s.t.Fatal(err)
+	}
+	if _, rest, ok := strings.Cut(out.String(), "msg=replayed records="); ok {
+		_, _ = fmt.Sscan(rest, &n)
+	}
+	return n
+}
+
 // until asks for the report until ok says yes.
 func (s *site) until(what string, ok func(status.Report) bool) status.Report {
 	s.t.Helper()
@@ -111,7 +152,7 @@ func (s *site) until(what string, ok func(status.Report) bool) status.Report {
 // committed returns the values in a topic, as a read_committed reader sees them.
 func (s *site) committed(topic string, n int) (all []*kgo.Record) {
 	s.t.Helper()
-	c, err := kgo.NewClient(kgo.SeedBrokers(s.kafka.ListenAddrs()...), kgo.ConsumeTopics(topic),
+	c, err := kgo.NewClient(kgo.SeedBrokers(s.addr), kgo.ConsumeTopics(topic),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchIsolationLevel(kgo.ReadCommitted()))
 	if err != nil {
 		s.t.Fatal(err)
@@ -282,6 +323,30 @@ func TestQoS2OverRestart(t *testing.T) {
 				t.Errorf("%d resent, want 1", r.MQTT.Resent)
 			}
 		})
+	}
+}
+
+// A1: what a start reads again is bounded also while Kafka is away, and a node
+// that is started again and again does not read it twice.
+func TestReplayIsBounded(t *testing.T) {
+	s := newSite(t, "[log]\nmax_size = \"64MiB\"\n")
+	s.kafka.Close() // away for good
+	s.start()
+	w := s.connect("d", 0)
+	const total, window = 20_000, 100
+	for i := range total {
+		if i >= window {
+			w.expect(0x40, uint16((i-window)%1000+1), 0)
+		}
+		w.publish(1, 0, uint16(i%1000+1), "t", "x")
+	}
+	for i := range window {
+		w.expect(0x40, uint16((total-window+i)%1000+1), 0)
+	}
+	s.crash() // no save at the end
+	first, again := s.replayed(), s.replayed()
+	if first < total || again > 0 {
+		t.Errorf("the starts read %d and %d records again; want all %d, then none", first, again, total)
 	}
 }
 

@@ -50,11 +50,21 @@ func (n *Node) replay() error {
 			return fmt.Errorf("replay ledger %v: %w", l.ID, err)
 		}
 	}
+	if err := n.recallPositions(); err != nil {
+		return err
+	}
 	if records > 0 {
 		n.logger.Info("replayed", "records", records, "took", time.Since(start).Round(time.Millisecond).String())
 	}
-	return n.recallPositions()
+	if records < worthSaving {
+		return nil
+	}
+	return n.save() // a node that is killed again and again does not start slower each time
 }
+
+// worthSaving is after how many replayed records a start notes its checkpoint
+// at once.
+const worthSaving = 10_000
 
 // each calls f with every record of a closed ledger from LSN from on. Damaged
 // stretches are passed over; they were reported when the log was opened.
@@ -125,7 +135,7 @@ func (n *Node) keep(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil // Run saves once more at its end
 		}
-		if time.Since(last) < keepEvery || !n.up.changed() {
+		if time.Since(last) < keepEvery || !n.up.changed() && !n.behind() {
 			continue
 		}
 		if err := n.save(); err != nil {
@@ -135,13 +145,28 @@ func (n *Node) keep(ctx context.Context) error {
 	}
 }
 
+// behind says whether the checkpoint saved last lacks records: a start reads
+// those again, also when Kafka is away and no position moves.
+func (n *Node) behind() bool {
+	next, _ := n.door.Snapshot()
+	n.saving.Lock()
+	defer n.saving.Unlock()
+	return next > n.checkpointed
+}
+
 // save notes positions and the checkpoint, and tells the log.
 func (n *Node) save() error {
+	n.saving.Lock()
+	defer n.saving.Unlock()
 	next, state := n.door.Snapshot()
 	positions := n.up.positions()
 	held := map[tributary.LedgerID]bool{n.log.Ledger(): true}
+	c := meta.Checkpoint{Ledger: n.log.Ledger(), Next: next, State: state}
 	for _, l := range n.log.Ledgers() {
 		held[l.ID] = true
+		if next == 0 && !l.Live { // the live one may never get a record: name the newest that has
+			c.Ledger, c.Next = l.ID, l.To
+		}
 	}
 	keep := func(id tributary.LedgerID) bool { return held[id] }
 	kept := positions[:0:0]
@@ -150,10 +175,10 @@ func (n *Node) save() error {
 			kept = append(kept, p)
 		}
 	}
-	err := n.meta.Save(kept, &meta.Checkpoint{Ledger: n.log.Ledger(), Next: next, State: state}, keep)
-	if err != nil {
+	if err := n.meta.Save(kept, &c, keep); err != nil {
 		return fmt.Errorf("save positions: %w", err)
 	}
+	n.checkpointed = next
 	for _, p := range kept {
 		if p.Ledger == n.log.Ledger() {
 			p.Next = min(p.Next, next) // packet ids above are not in the checkpoint yet

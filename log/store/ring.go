@@ -84,17 +84,41 @@ func (l *Log) dropSpare() {
 // file, else from a new one while the quota and the disk have room, else from
 // the oldest segment, if all of it is in Kafka.
 func (l *Log) prepare() (*segment.Segment, error) {
-	if name, ok := l.popFree(); ok {
+	for {
+		name, ok := l.popFree()
+		if !ok {
+			if s, err := l.create(); s != nil || err != nil {
+				return s, err
+			}
+			if name, ok = l.popForwarded(); !ok {
+				return nil, nil //nolint:nilnil // nil means full; see the comment
+			}
+		}
+		if s, err := l.reuse(name); s != nil || err != nil {
+			return s, err
+		}
+	}
+}
+
+// reuse makes an empty segment of the file name, which holds nothing that is
+// still needed. A file of another size, from before the configuration was
+// changed, makes room for a new one instead, if that is enough room.
+func (l *Log) reuse(name string) (*segment.Segment, error) {
+	f, err := l.fs.Open(name, false)
+	if err != nil {
+		return nil, fmt.Errorf("open segment: %w", err)
+	}
+	size, err := f.Size()
+	if err := errors.Join(err, f.Close()); err != nil {
+		return nil, fmt.Errorf("look at segment %s: %w", name, err)
+	}
+	if size == l.opt.SegmentBytes {
 		return l.recycle(name)
 	}
-	s, err := l.create()
-	if s != nil || err != nil {
-		return s, err
+	if err := l.fs.Remove(name); err != nil {
+		return nil, fmt.Errorf("remove segment: %w", err)
 	}
-	if name, ok := l.popForwarded(); ok {
-		return l.recycle(name)
-	}
-	return nil, nil //nolint:nilnil // nil means full; see the comment
+	return l.create()
 }
 
 func (l *Log) popFree() (string, bool) {

@@ -55,7 +55,7 @@ type chaos struct {
 func newChaos(t *testing.T, seed uint64, versions *kversion.Versions) *chaos {
 	c := &chaos{t: t, rng: rand.New(rand.NewPCG(seed, 0)), seed: seed, ledger: newLedger()}
 	opts := []kfake.Opt{
-		kfake.NumBrokers(3), kfake.SeedTopics(3, "a", "b", "noise", "dead"),
+		kfake.NumBrokers(3), kfake.SeedTopics(3, "a", "b", "noise"),
 		kfake.ListenFn(func(network, address string) (net.Listener, error) {
 			l, err := net.Listen(network, address)
 			return &chaosListener{l, c}, err
@@ -106,10 +106,8 @@ func (c *chaos) run(rounds int) {
 	c.t.Logf("%d take-overs in %v: %d records, %d transactions, %d aborted copies, %d cut connections, %d injected errors",
 		rounds, took.Round(time.Millisecond), len(got), len(watch.commits), len(all)-len(got), c.cuts.Load(), c.faults.Load())
 	checkExactlyOnce(c.t, c.ledger, got)
-	if dead := readCommitted(c.t, c.cluster.ListenAddrs(), "dead"); len(dead) > 0 {
-		// An injected MESSAGE_TOO_LARGE can hit a record that is alone, twice:
-		// it is then where the contract says, and not lost.
-		c.t.Logf("%d dead letters", len(dead))
+	if len(watch.commits) < rounds/10 {
+		c.t.Error("hardly anything was committed during the chaos: this run proves little")
 	}
 }
 

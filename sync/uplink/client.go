@@ -55,7 +55,7 @@ func options(c Config, ledger tributary.LedgerID, limit func(topic string) int32
 		// ours may be weeks old. The flush has a timeout instead.
 		kgo.ProduceRequestTimeout(min(10*time.Second, c.TransactionTimeout)),
 		kgo.ProducerBatchMaxBytesFn(limit),
-		kgo.ProducerBatchCompression(codecs[c.Compression]...),
+		kgo.ProducerBatchCompression(codecs(c.Compression)...),
 		kgo.ProducerLinger(50 * time.Millisecond), // fills the batches; the flush at the end of a chunk ends it
 		kgo.MaxBufferedRecords(1 << 18),           // a chunk of the smallest records
 	}
@@ -69,13 +69,23 @@ func options(c Config, ledger tributary.LedgerID, limit func(topic string) int32
 	return opts, nil
 }
 
-// codecs by the name in the config, with what to fall back to.
-var codecs = map[string][]kgo.CompressionCodec{
-	"zstd":   {kgo.ZstdCompression(), kgo.SnappyCompression(), kgo.NoCompression()},
-	"snappy": {kgo.SnappyCompression()},
-	"lz4":    {kgo.Lz4Compression()},
-	"gzip":   {kgo.GzipCompression()},
-	"none":   {kgo.NoCompression()},
+// codecs returns the codec of that name in the config, with what to fall back
+// to, and nil for a name that is none. The slice is new: kgo changes it.
+func codecs(name string) []kgo.CompressionCodec {
+	switch name {
+	case "zstd":
+		return []kgo.CompressionCodec{kgo.ZstdCompression().WithLevel(1), kgo.SnappyCompression(), kgo.NoCompression()}
+	case "snappy":
+		return []kgo.CompressionCodec{kgo.SnappyCompression()}
+	case "lz4":
+		return []kgo.CompressionCodec{kgo.Lz4Compression()}
+	case "gzip":
+		return []kgo.CompressionCodec{kgo.GzipCompression()}
+	case "none":
+		return []kgo.CompressionCodec{kgo.NoCompression()}
+	default:
+		return nil
+	}
 }
 
 // retryBackoff is short, because a session that fails has a longer back-off of

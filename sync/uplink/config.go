@@ -120,7 +120,7 @@ func (c Config) withDefaults() (Config, error) {
 			wrong("%q cannot be the name of a Kafka topic", topic)
 		}
 	}
-	if _, ok := codecs[c.Compression]; !ok {
+	if codecs(c.Compression) == nil {
 		wrong("kafka compression %q: must be zstd, snappy, lz4, gzip or none", c.Compression)
 	}
 	if _, err := c.mechanism(); err != nil {

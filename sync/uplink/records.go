@@ -2,6 +2,7 @@ package uplink
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -25,68 +26,77 @@ const (
 type outgoing struct {
 	records     []kgo.Record
 	lsns        []tributary.LSN // of records
+	headers     []kgo.RecordHeader
+	digits      []byte // of the LSN headers
 	bytes       int
 	deadLetters int
 }
 
-// records builds what l sends. Records of diverted topics and poisoned ones
-// become dead letters. Keys and values are borrowed from l.
-func (s *session) records(l load, diverted map[string]error) (outgoing, error) {
-	out := outgoing{
-		records: make([]kgo.Record, 0, l.records),
-		lsns:    make([]tributary.LSN, 0, l.records),
-		bytes:   l.bytes - l.records*entryOverhead,
+// reset empties o for a load, keeping its memory: Kafka has answered for all the
+// records in it, so kgo does not look at them any more.
+func (o *outgoing) reset(l load) {
+	headers := 2 * l.records
+	for _, entries := range l.chunks {
+		for i := range entries {
+			headers += len(entries[i].Headers)
+		}
 	}
+	// All of it is sized now: the records point into headers and digits.
+	o.records = slices.Grow(o.records[:0], l.records)
+	o.lsns = slices.Grow(o.lsns[:0], l.records)
+	o.headers = slices.Grow(o.headers[:0], headers)
+	o.digits = slices.Grow(o.digits[:0], l.records*maxDigits)
+	o.bytes, o.deadLetters = l.bytes-l.records*entryOverhead, 0
+}
+
+const maxDigits = 20 // of a uint64
+
+// build makes s.out what l sends. Records of diverted topics and poisoned ones
+// become dead letters. Keys and values are borrowed from l.
+func (s *session) build(l load, diverted map[string]error) error {
+	o := &s.out
+	o.reset(l)
 	ledger := []byte(s.src.Ledger().String())
-	headers := make([]kgo.RecordHeader, 0, l.headers())
-	digits := make([]byte, 0, l.records*20)
 	for _, entries := range l.chunks {
 		for i := range entries {
 			e := &entries[i]
 			if e.Stream == "" {
 				continue
 			}
-			first := len(headers)
-			for _, h := range e.Headers {
-				if !strings.HasPrefix(h.Key, "_") { // local
-					headers = append(headers, kgo.RecordHeader{Key: h.Key, Value: h.Value})
-				}
-			}
-			start := len(digits)
-			digits = strconv.AppendUint(digits, uint64(e.LSN), 10)
-			headers = append(headers,
-				kgo.RecordHeader{Key: headerLedger, Value: ledger},
-				kgo.RecordHeader{Key: headerLSN, Value: digits[start:len(digits):len(digits)]})
-			r := kgo.Record{
+			o.lsns = append(o.lsns, e.LSN)
+			o.records = append(o.records, kgo.Record{
 				Topic:     e.Stream,
 				Key:       e.Key,
 				Value:     e.Value,
-				Headers:   headers[first:len(headers):len(headers)],
+				Headers:   o.headersOf(e, ledger),
 				Timestamp: time.UnixMilli(e.Millis),
-			}
-			dead, err := s.bury(e, &r, diverted)
+			})
+			dead, err := s.bury(e, &o.records[len(o.records)-1], diverted)
 			if err != nil {
-				return out, err
+				return err
 			}
 			if dead {
-				out.deadLetters++
+				o.deadLetters++
 			}
-			out.records = append(out.records, r)
-			out.lsns = append(out.lsns, e.LSN)
 		}
 	}
-	return out, nil
+	return nil
 }
 
-// headers bounds the number of headers that l's records have.
-func (l load) headers() int {
-	n := 2 * l.records
-	for _, entries := range l.chunks {
-		for i := range entries {
-			n += len(entries[i].Headers)
+// headersOf returns e's headers as Kafka gets them. Their capacity is their
+// length.
+func (o *outgoing) headersOf(e *record.Entry, ledger []byte) []kgo.RecordHeader {
+	first, digits := len(o.headers), len(o.digits)
+	for _, h := range e.Headers {
+		if !strings.HasPrefix(h.Key, "_") { // local
+			o.headers = append(o.headers, kgo.RecordHeader{Key: h.Key, Value: h.Value})
 		}
 	}
-	return n
+	o.digits = strconv.AppendUint(o.digits, uint64(e.LSN), 10)
+	o.headers = append(o.headers,
+		kgo.RecordHeader{Key: headerLedger, Value: ledger},
+		kgo.RecordHeader{Key: headerLSN, Value: o.digits[digits:len(o.digits):len(o.digits)]})
+	return o.headers[first:len(o.headers):len(o.headers)]
 }
 
 // bury makes r a dead letter if Kafka does not take e where it should go, and

@@ -18,6 +18,7 @@ type session struct {
 	decompressor kgo.Decompressor
 	clusterID    string
 	known        map[string]bool // topics that exist and may be written to
+	out          outgoing        // what the current transaction sends
 
 	id           int64 // the producer id and epoch that our position was read under,
 	epoch        int16 // or that Kafka gave us for our own commit since
@@ -160,9 +161,7 @@ func (s *session) forward(ctx context.Context) error {
 		next.stop()
 	}()
 	for {
-		t0 := time.Now()
 		l, err := next.take(ctx)
-		fmt.Print("take ", time.Since(t0), " ")
 		if err != nil {
 			return err
 		}

@@ -16,27 +16,23 @@ import (
 // nil only when Kafka has answered that it is committed (U3). After any error
 // the outcome is unknown and s must not be used again.
 func (s *session) transact(ctx context.Context, l load) error {
-	t0 := time.Now()
 	diverted, err := s.destinations(ctx, l)
 	if err != nil {
 		return err
 	}
-	out, err := s.records(l, diverted)
-	if err != nil {
+	if err := s.build(l, diverted); err != nil {
 		return err
 	}
+	out := &s.out
 	if out.deadLetters > 0 {
 		// The dead-letter topic may be needed for reasons found only now.
 		if err := s.deadLetterReady(ctx); err != nil {
 			return err
 		}
 	}
-	t1 := time.Now()
-	answers, err := s.send(ctx, l, out)
-	t2 := time.Now()
-	defer func() { fmt.Println("build", t1.Sub(t0), "send", t2.Sub(t1), "end", time.Since(t2), len(out.records)) }()
+	answers, err := s.send(ctx, l)
 	if err != nil {
-		return s.learn(ctx, out, answers, err)
+		return s.learn(ctx, answers, err)
 	}
 	if err := s.end(ctx); err != nil {
 		return err
@@ -66,7 +62,7 @@ func (s *session) transact(ctx context.Context, l load) error {
 // was acknowledged under the producer id and epoch that s owns. kgo would commit
 // a transaction with a hole in it, and it renews its producer id by itself: under
 // a renewed one, another forwarder may have committed in between.
-func (s *session) send(ctx context.Context, l load, out outgoing) (*answers, error) {
+func (s *session) send(ctx context.Context, l load) (*answers, error) {
 	ctx, cancel := lasting(ctx, s.cfg.TransactionTimeout)
 	defer cancel()
 	if err := s.cl.BeginTransaction(); err != nil {
@@ -80,20 +76,18 @@ func (s *session) send(ctx context.Context, l load, out outgoing) (*answers, err
 		return nil, fmt.Errorf("begin a transaction: the producer id changed from %d/%d to %d/%d", s.id, s.epoch, id, epoch)
 	}
 	a := &answers{id: id, epoch: epoch}
-	tt := time.Now()
 	slice := 0
-	for i := range out.records {
-		if n := s.poison.slice(out.lsns[i]); n != slice {
+	for i := range s.out.records {
+		if n := s.poison.slice(s.out.lsns[i]); n != slice {
 			if err := s.settle(ctx, a); err != nil {
 				return a, err
 			}
 			slice = n
 		}
 		a.sent++
-		s.cl.Produce(ctx, &out.records[i], a.promise)
+		s.cl.Produce(ctx, &s.out.records[i], a.promise)
 	}
 	a.sent++
-	fmt.Print("produced ", time.Since(tt), " ")
 	s.cl.Produce(ctx, &kgo.Record{
 		Topic:     s.cfg.PositionsTopic,
 		Partition: s.partition,
@@ -176,19 +170,19 @@ func (a *answers) verdict() error {
 
 // learn finds out from the answers of a failed transaction what to do
 // differently next time, and returns err or, wrapping errRemedy, what it was.
-func (s *session) learn(ctx context.Context, out outgoing, a *answers, err error) error {
+func (s *session) learn(ctx context.Context, a *answers, err error) error {
 	if a == nil {
 		return err
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	var suspects []suspect
-	for i := range out.records {
-		r := &out.records[i]
+	for i := range s.out.records {
+		r := &s.out.records[i]
 		switch e := a.failed[r]; {
 		case e == nil:
 		case isPoison(e):
-			suspects = append(suspects, suspect{lsn: out.lsns[i], topic: r.Topic, size: recordSize(r), err: e})
+			suspects = append(suspects, suspect{lsn: s.out.lsns[i], topic: r.Topic, size: recordSize(r), err: e})
 		case errors.Is(e, kerr.TopicAuthorizationFailed), errors.Is(e, kerr.UnknownTopicOrPartition), errors.Is(e, kerr.UnknownTopicID):
 			s.troubled(r.Topic, &topicError{r.Topic, e})
 			err = &topicError{r.Topic, e}

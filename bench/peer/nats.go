@@ -1,0 +1,43 @@
+package peer
+
+import (
+	"context"
+	"path/filepath"
+
+	"github.com/tributary-edge/tributary/bench/load"
+)
+
+// sync_interval "always" is what makes its file store durable before it
+// acknowledges; the default is every two minutes.
+const natsConf = `
+server_name: bench
+listen: 127.0.0.1:-1
+jetstream {
+  store_dir: "DIR/store"
+  sync_interval: always
+}
+mqtt { listen: "127.0.0.1:PORT" }
+`
+
+// NATS builds and starts nats-server (the tool that go.mod pins) as an MQTT
+// broker over JetStream's file store, every write synced. A subscription is
+// left behind, because it keeps only messages that somebody waits for.
+func NATS(ctx context.Context, parent string) (*Server, error) {
+	program := filepath.Join(parent, "nats-server")
+	if err := build(ctx, program, ".", "github.com/nats-io/nats-server/v2"); err != nil {
+		return nil, err
+	}
+	dir, addr, conf, err := prepare(parent, "nats", natsConf)
+	if err != nil {
+		return nil, err
+	}
+	s, err := start(ctx, Server{Name: "nats", Addr: addr, Durable: true}, dir, program, "-c", conf)
+	if err != nil {
+		return nil, err
+	}
+	if err := load.KeepSubscription(ctx, addr, "bench/#"); err != nil {
+		s.Stop()
+		return nil, err
+	}
+	return s, nil
+}

@@ -1,0 +1,94 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"text/tabwriter"
+)
+
+// A report is what was measured and what was asked for.
+type report struct {
+	Tables  []table  `json:"tables"`
+	Targets []target `json:"targets"`
+}
+
+// A table is printed as it is.
+type table struct {
+	Title  string     `json:"title"`
+	Header []string   `json:"header"`
+	Rows   [][]string `json:"rows"`
+}
+
+// A target is one figure with the bound it must keep.
+type target struct {
+	Name  string  `json:"name"`
+	Got   float64 `json:"got"`
+	Bound float64 `json:"bound"`
+	Most  bool    `json:"at_most"` // the bound is an upper one
+	Met   bool    `json:"met"`
+}
+
+func atLeast(name string, got, bound float64) target {
+	return target{Name: name, Got: got, Bound: bound, Met: got >= bound}
+}
+
+func atMost(name string, got, bound float64) target {
+	return target{Name: name, Got: got, Bound: bound, Most: true, Met: got <= bound}
+}
+
+func (r report) met() bool {
+	return !slices.ContainsFunc(r.Targets, func(t target) bool { return !t.Met })
+}
+
+// print writes the tables and the targets, for a reader or for a program.
+func (r report) print(w io.Writer, asJSON bool) error {
+	if asJSON {
+		return json.NewEncoder(w).Encode(r)
+	}
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, t := range r.Tables {
+		fmt.Fprintf(tw, "\n%s\n\n%s\n", t.Title, strings.Join(t.Header, "\t"))
+		for _, row := range t.Rows {
+			fmt.Fprintln(tw, strings.Join(row, "\t"))
+		}
+		if err := tw.Flush(); err != nil { // columns are as wide as their own table needs
+			return err
+		}
+	}
+	fmt.Fprintf(tw, "\ntarget\twanted\tgot\t\n")
+	for _, t := range r.Targets {
+		sign, verdict := ">=", "ok"
+		if t.Most {
+			sign = "<="
+		}
+		if !t.Met {
+			verdict = "MISSED"
+		}
+		fmt.Fprintf(tw, "%s\t%s %v\t%.3g\t%s\n", t.Name, sign, t.Bound, t.Got, verdict)
+	}
+	return tw.Flush()
+}
+
+// median returns the middle one, or the mean of the two in the middle; 0 of
+// none.
+func median(values []float64) float64 {
+	if len(values) == 0 {
+		return 0
+	}
+	sorted := slices.Sorted(slices.Values(values))
+	n := len(sorted)
+	return (sorted[(n-1)/2] + sorted[n/2]) / 2
+}
+
+// medianRatio is the median of a[i]/b[i]: what was measured side by side is
+// compared first.
+func medianRatio(a, b []float64) float64 {
+	var ratios []float64
+	for i := range min(len(a), len(b)) {
+		ratios = append(ratios, a[i]/b[i])
+	}
+	return median(ratios)
+}

@@ -1,0 +1,434 @@
+package segment
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"math/rand/v2"
+	"reflect"
+	"testing"
+
+	"github.com/tributary-edge/tributary"
+	"github.com/tributary-edge/tributary/log/disk"
+	"github.com/tributary-edge/tributary/log/disk/disktest"
+	"github.com/tributary-edge/tributary/log/group"
+	"github.com/tributary-edge/tributary/log/record"
+)
+
+const testBytes = HeaderBytes + 32*group.PageBytes + FooterBytes
+
+// A writer puts groups into a segment as log/store does.
+type writer struct {
+	*Segment
+
+	t      testing.TB
+	disk   *disktest.Disk
+	sum    Summary
+	commit uint64
+	next   map[byte]group.Header // by ledger
+	build  group.Builder
+}
+
+func newSegment(t testing.TB, seq uint64) *writer {
+	t.Helper()
+	d := disktest.New(1 << 30)
+	f, err := d.Create(Name(seq))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := Fill(f, testBytes); err != nil {
+		t.Fatal(err)
+	}
+	s, err := Start(f, seq, testBytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &writer{Segment: s, t: t, disk: d, sum: NewSummary(), commit: 100, next: map[byte]group.Header{}}
+}
+
+// group returns the frame and the padded bytes of the next group of a ledger,
+// with one record of size bytes.
+func (w *writer) group(ledger byte, size int) (group.Frame, group.Header, []byte) {
+	last := w.next[ledger]
+	h := group.Header{Ledger: tributary.LedgerID{ledger}, Millis: 1000 + int64(w.commit)}
+	if last.Count > 0 {
+		h.Base, h.Number, h.PrevChain = last.Next(), last.Number+1, last.Chain()
+	}
+	w.build.Reset(h.Base)
+	r := record.Record{Stream: "s", Value: bytes.Repeat([]byte{0x55}, size), Headers: []record.Header{{Key: "not zero at", Value: []byte("the end")}}}
+	w.build.Add(&r, int64(h.Base))
+	padded, size := w.build.Seal(&h, nil)
+	f := group.Frame{Segment: w.Seq, Salt: w.Salt, Commit: w.commit + 1, Of: 1, Bytes: size}
+	f.Encode(padded)
+	return f, h, padded
+}
+
+// add writes the next group of a ledger and returns where it is.
+func (w *writer) add(ledger byte, size int) (at int64) {
+	f, h, padded := w.group(ledger, size)
+	at = w.sum.End
+	w.write(at, padded)
+	w.sum.Add(f, &h)
+	w.next[ledger] = h
+	w.commit = f.Commit
+	return at
+}
+
+func (w *writer) write(at int64, b []byte) {
+	if _, err := w.File.WriteAt(b, at); err != nil {
+		w.t.Fatal(err)
+	}
+	if err := w.File.Sync(); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// flip changes one byte.
+func (w *writer) flip(at int64) {
+	var b [1]byte
+	if _, err := w.File.ReadAt(b[:], at); err != nil {
+		w.t.Fatal(err)
+	}
+	w.write(at, []byte{b[0] ^ 0x40})
+}
+
+func (w *writer) scan(expect uint64) Scan {
+	w.t.Helper()
+	s, err := Open(w.File, w.Seq)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	sc, err := s.Scan(expect, nil)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return sc
+}
+
+// D3: a scan finds what was written, and the footer says the same.
+func TestScanAndFooter(t *testing.T) {
+	w := newSegment(t, 7)
+	for _, ledger := range []byte{1, 1, 2, 1, 2} {
+		w.add(ledger, 3000*int(ledger))
+	}
+	sc := w.scan(0)
+	if !reflect.DeepEqual(sc.Summary, w.sum) || len(sc.Rot)+len(sc.Stray) > 0 || sc.Torn {
+		t.Fatalf("scan found %+v, want %+v", sc, w.sum)
+	}
+	if _, sealed, err := w.Footer(); sealed || err != nil {
+		t.Fatalf("a footer before Seal: %v", err)
+	}
+	if err := w.Seal(&w.sum); err != nil {
+		t.Fatal(err)
+	}
+	if sum, sealed, err := w.Footer(); !sealed || err != nil || !reflect.DeepEqual(sum, w.sum) {
+		t.Fatalf("the footer is %+v, %v, want %+v", sum, err, w.sum)
+	}
+	if len(w.sum.Spans) != 2 || w.sum.Spans[0].To != 3 || w.sum.FirstCommit != 101 || w.sum.LastCommit != 105 {
+		t.Fatalf("summary %+v", w.sum)
+	}
+}
+
+// A position from the index is never behind the group that is looked for.
+func TestSeek(t *testing.T) {
+	sum := NewSummary()
+	at := map[tributary.LSN]int64{}
+	var h group.Header
+	for n := range 400 {
+		h = group.Header{Ledger: tributary.LedgerID{byte(n % 2)}, Base: tributary.LSN(n / 2), Count: 1}
+		if h.Ledger[0] == 1 {
+			at[h.Base] = sum.End
+		}
+		sum.Add(group.Frame{Commit: uint64(n + 1), Of: 1, Bytes: 5000}, &h)
+	}
+	if len(sum.Marks) < 10 {
+		t.Fatalf("%d marks", len(sum.Marks))
+	}
+	for lsn, want := range at {
+		if got := sum.Seek(tributary.LedgerID{1}, lsn); got > want || want-got > 2*MarkEvery {
+			t.Errorf("record %d is at %d, Seek says %d", lsn, want, got)
+		}
+	}
+}
+
+// D3: however the last write was torn, by bytes, everything before it is there
+// and it is called torn, not rot. (A frame ends with 8 reserved zeros.)
+func TestTorn(t *testing.T) {
+	w := newSegment(t, 1)
+	w.add(1, 100)
+	w.add(1, 9000)
+	_, _, padded := w.group(1, 6000)
+	size := int(binary.BigEndian.Uint32(padded[36:]))
+	for cut := 0; cut < group.FrameBytes+size; cut += 1 + cut/50 {
+		torn := append([]byte(nil), padded[:cut]...)
+		w.write(w.sum.End, append(torn, make([]byte, len(padded)-cut)...))
+		sc := w.scan(101)
+		if !reflect.DeepEqual(sc.Summary, w.sum) || len(sc.Rot) > 0 || len(sc.Stray) > 0 || sc.Torn != (cut >= group.FrameBytes-8) {
+			t.Fatalf("%d bytes of %d were written: %+v", cut, size, sc)
+		}
+	}
+}
+
+// D3: a commit of several frames is whole or not there. What is left of a torn
+// one is cut away, so that no later commit makes it look durable.
+func TestTornCommitOfThree(t *testing.T) {
+	w := newSegment(t, 1)
+	w.add(1, 100)
+	var at []int64
+	end := w.sum.End
+	for i := range uint16(3) {
+		f, _, padded := w.group(2+byte(i), 5000)
+		f.Index, f.Of = i, 3
+		f.Encode(padded)
+		w.write(end, padded)
+		at = append(at, end)
+		end += int64(len(padded))
+	}
+	w.flip(at[0] + 200)
+	sc := w.scan(101)
+	if !sc.Torn || len(sc.Rot) > 0 || !reflect.DeepEqual(sc.Stray, at[1:]) || sc.End != at[0] {
+		t.Fatalf("scan found %+v", sc)
+	}
+	if err := w.Cut(sc.Stray); err != nil {
+		t.Fatal(err)
+	}
+	w.add(1, 100)
+	if sc := w.scan(101); sc.Torn || len(sc.Rot)+len(sc.Stray) > 0 || !reflect.DeepEqual(sc.Summary, w.sum) {
+		t.Fatalf("after the next commit: %+v", sc)
+	}
+}
+
+// D3: damage to a commit that a later one follows is rot: it hides nothing else,
+// and nobody writes over it. That holds for the first group of the first segment,
+// where no earlier commit says which one to expect, and when the commit behind
+// the damage was torn.
+func TestRot(t *testing.T) {
+	for bad := range 4 {
+		for _, offset := range []int64{4, 30, group.FrameBytes + 50, group.FrameBytes + 200} { // frame, header, body
+			for _, torn := range []bool{false, true} {
+				w := newSegment(t, 1)
+				var at []int64
+				for range 5 {
+					at = append(at, w.add(1, 5000))
+				}
+				w.flip(at[bad] + offset)
+				if torn {
+					w.flip(at[4] + group.FrameBytes + 300)
+				}
+				sc := w.scan(0)
+				wholes := 4
+				end := w.sum.End
+				if torn {
+					wholes, end = 3, at[4]
+				}
+				var held tributary.LSN
+				for _, p := range sc.Spans {
+					held += p.To - p.From
+				}
+				if len(sc.Rot) != 1 || sc.Rot[0] != (Rot{at[bad], at[bad+1]}) || int(held) != wholes || sc.Torn != torn || sc.End != end || len(sc.Stray) > 0 {
+					t.Errorf("group %d damaged at byte %d, torn %v: %+v", bad, offset, torn, sc)
+				}
+				if want := w.sum.LastCommit - uint64(5-wholes-1); sc.LastCommit != want {
+					t.Errorf("group %d, torn %v: the last commit is %d, should be %d", bad, torn, sc.LastCommit, want)
+				}
+			}
+		}
+	}
+}
+
+// D3: what a file held before it was recycled is never taken for a group.
+func TestRecycled(t *testing.T) {
+	w := newSegment(t, 1)
+	for range 6 {
+		w.add(1, 100)
+	}
+	again, err := Start(w.File, 2, testBytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again.Salt == w.Salt {
+		t.Fatal("the salt is the old one")
+	}
+	if sc, err := again.Scan(0, nil); err != nil || len(sc.Spans)+len(sc.Rot)+len(sc.Stray) > 0 || sc.Torn {
+		t.Fatalf("%+v, %v", sc, err)
+	}
+	if _, err := Open(w.File, 1); !errors.Is(err, ErrNoHeader) {
+		t.Errorf("by its old name: %v", err)
+	}
+}
+
+// A damaged header is made good by any group that is whole; a file without
+// groups of its own name is free.
+func TestSalvage(t *testing.T) {
+	w := newSegment(t, 5)
+	if s, err := Salvage(w.File, 5); s != nil || err != nil {
+		t.Fatalf("an empty segment: %v, %v", s, err)
+	}
+	first := w.add(1, 100)
+	w.add(1, 100)
+	w.flip(20)
+	w.flip(first + 100)
+	if _, err := Open(w.File, 5); !errors.Is(err, ErrNoHeader) {
+		t.Fatal(err)
+	}
+	if s, err := Salvage(w.File, 6); s != nil || err != nil {
+		t.Fatalf("a recycled one: %v, %v", s, err)
+	}
+	s, err := Salvage(w.File, 5)
+	if err != nil || s == nil || *s != *w.Segment {
+		t.Fatalf("%+v, %v", s, err)
+	}
+}
+
+// A newer version is told from damage, and left as it is.
+func TestNewerVersion(t *testing.T) {
+	w := newSegment(t, 1)
+	page := make([]byte, HeaderBytes)
+	if _, err := w.File.ReadAt(page, 0); err != nil {
+		t.Fatal(err)
+	}
+	binary.BigEndian.PutUint16(page[8:], Version+1)
+	binary.BigEndian.PutUint32(page[4:], group.Checksum(page[8:]))
+	w.write(0, page)
+	var newer *group.VersionError
+	if _, err := Open(w.File, 1); !errors.As(err, &newer) || newer.Version != Version+1 {
+		t.Errorf("%v", err)
+	}
+}
+
+// D3: a segment with more holes than a footer can list is scanned every time.
+func TestTooDamagedForAFooter(t *testing.T) {
+	w := newSegment(t, 1)
+	w.add(1, 10)
+	sum := w.sum
+	for len(sum.Spans) <= maxSpans {
+		sum.Spans = append(sum.Spans, Span{})
+	}
+	if err := w.Seal(&sum); err != nil {
+		t.Fatal(err)
+	}
+	if _, sealed, err := w.Footer(); sealed || err != nil {
+		t.Errorf("sealed %v, %v", sealed, err)
+	}
+	sum.Spans = sum.Spans[:maxSpans]
+	if err := w.Seal(&sum); err != nil {
+		t.Fatal(err)
+	}
+	if got, sealed, err := w.Footer(); !sealed || err != nil || len(got.Spans) != maxSpans || len(got.Marks) > 1 {
+		t.Errorf("%d spans, sealed %v, %v", len(got.Spans), sealed, err)
+	}
+}
+
+func TestName(t *testing.T) {
+	for _, seq := range []uint64{0, 1, 1 << 63} {
+		if got, ok := ParseName(Name(seq)); !ok || got != seq {
+			t.Errorf("%s is read as %d, %v", Name(seq), got, ok)
+		}
+	}
+	for _, name := range []string{"", "lock", "1.seg", "0000000000000001.seg.tmp", "000000000000000G.seg", "000000000000000A.seg"} {
+		if seq, ok := ParseName(name); ok {
+			t.Errorf("%q is read as %d", name, seq)
+		}
+	}
+}
+
+// S1: no footer, even with a right checksum, makes the decoder panic or name a
+// place outside the segment.
+func FuzzFooter(f *testing.F) {
+	w := newSegment(f, 3)
+	for range 5 {
+		w.add(1, 9000)
+		w.add(2, 10)
+	}
+	b := w.sum.encode(w.Segment)
+	f.Add(b[:300])
+	f.Fuzz(func(t *testing.T, src []byte) {
+		page := append(src, make([]byte, FooterBytes)...)[:FooterBytes]
+		binary.BigEndian.PutUint32(page[4:], group.Checksum(page[8:]))
+		sum, ok := decodeFooter(page, w.Segment)
+		if !ok {
+			return
+		}
+		if sum.End < HeaderBytes || sum.End > w.End() || len(sum.Spans) > maxSpans {
+			t.Fatalf("%+v", sum)
+		}
+		for _, m := range sum.Marks {
+			if at := sum.Seek(sum.Spans[m.Span].Ledger, m.LSN); at < HeaderBytes || at >= sum.End {
+				t.Fatalf("%+v leads to %d", m, at)
+			}
+		}
+	})
+}
+
+// S1, D3: whatever frames lie in a segment, of any commits in any order, whole
+// or damaged, a scan ends, stays inside, and finds the same once the torn tail
+// is cut.
+func FuzzScan(f *testing.F) {
+	rng := rand.New(rand.NewPCG(1, 1))
+	for n := range 8 {
+		script := make([]byte, 5*n)
+		for i := range script {
+			script[i] = byte(rng.IntN(6))
+		}
+		f.Add(uint8(n), script)
+	}
+	f.Fuzz(func(t *testing.T, expect uint8, script []byte) {
+		w := newSegment(t, 1)
+		w.commit = 0
+		at := int64(HeaderBytes)
+		for ; len(script) >= 5; script = script[5:] {
+			frame, h, padded := w.group(script[0]%4, int(script[1])*50)
+			if at += int64(script[0]/4%4) * group.PageBytes; at+int64(len(padded)) > w.End() {
+				break
+			}
+			frame.Commit, frame.Index, frame.Of = uint64(script[2]), uint16(script[3]%4), uint16(script[3]/4%4)
+			frame.Encode(padded)
+			w.write(at, padded)
+			if script[4]%3 == 0 {
+				w.flip(at + int64(script[4]))
+			}
+			w.next[script[0]%4] = h
+			at += int64(len(padded))
+		}
+		sc := checkScan(t, w.File, uint64(expect))
+		if err := w.Cut(sc.Stray); err != nil {
+			t.Fatal(err)
+		}
+		again := checkScan(t, w.File, uint64(expect))
+		if len(again.Stray) > 0 || !reflect.DeepEqual(again.Summary, sc.Summary) || !reflect.DeepEqual(again.Rot, sc.Rot) {
+			t.Fatalf("first %+v, then %+v", sc, again)
+		}
+	})
+}
+
+func checkScan(t *testing.T, file disk.File, expect uint64) Scan {
+	t.Helper()
+	s, err := Open(file, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	last := int64(0)
+	sc, err := s.Scan(expect, func(at int64, f group.Frame, _ *group.Header, _ []byte) error {
+		if at <= last || at+int64(group.PaddedBytes(f.Bytes)) > s.End() {
+			t.Fatalf("a group at %d, after %d", at, last)
+		}
+		last = at
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := int64(0)
+	for _, r := range sc.Rot {
+		if r.From < before || r.To <= r.From || r.To > sc.End {
+			t.Fatalf("rot %+v of %+v", r, sc)
+		}
+		before = r.To
+	}
+	for _, at := range sc.Stray {
+		if at <= sc.End || at >= s.End() {
+			t.Fatalf("stray %d of %+v", at, sc)
+		}
+	}
+	return sc
+}
