@@ -30,7 +30,7 @@ var layers = map[string][]string{
 		".", "log/disk", "log/record", "log/group", "log/segment", "log/clock",
 		"github.com/klauspost/compress/zstd",
 	},
-	"log/meta": {".", "go.etcd.io/bbolt"},
+	"log/meta": {".", "go.etcd.io/bbolt/..."},
 
 	"sync/uplink": {".", "log/record", "github.com/twmb/franz-go/...", "golang.org/x/net/proxy"},
 

@@ -73,7 +73,7 @@ func (n *Node) serveAdmin(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("listen on [status] socket: %w", err)
 	}
-	if err := os.Chmod(socket, 0o660); err != nil {
+	if err := os.Chmod(socket, 0o660); err != nil { //nolint:gosec // G302: the group may use the socket
 		return fmt.Errorf("set the mode of the socket: %w", err)
 	}
 	var all sync.WaitGroup

@@ -8,10 +8,9 @@ import (
 	"strings"
 	"testing"
 
-	bolt "go.etcd.io/bbolt"
-
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+	bolt "go.etcd.io/bbolt"
 
 	"github.com/tributary-edge/tributary/edge"
 	"github.com/tributary-edge/tributary/edge/status"
@@ -20,7 +19,7 @@ import (
 // refused opens a node that must not start, and returns what it says.
 func (s *site) refused(words ...string) {
 	s.t.Helper()
-	n, err := edge.Open(s.config(), slog.New(slog.DiscardHandler))
+	n, err := edge.Open(s.t.Context(), s.config(), slog.New(slog.DiscardHandler))
 	if err == nil {
 		_ = n.Close()
 		s.t.Fatal("the node started")
@@ -53,7 +52,7 @@ func TestNewerFormat(t *testing.T) {
 	s.start()
 	w := s.connect("d", 1)
 	w.publish(1, 0, 1, "t", "x")
-	w.expect(0x40, 1, 0)
+	w.expect(0x40, 1)
 	s.end()
 	path := filepath.Join(s.dir, "meta.db")
 	db, err := bolt.Open(path, 0o600, nil)
@@ -83,7 +82,7 @@ func TestPacketTooLarge(t *testing.T) {
 	s.start()
 	good, bad := s.connect("good", 1), s.connect("bad", 1)
 	bad.publish(1, 0, 1, "t", "small")
-	bad.expect(0x40, 1, 0)
+	bad.expect(0x40, 1)
 	if _, err := bad.Write([]byte{0x32, 0x80, 0x88, 0x10}); err != nil { // the head: 257 KiB will follow
 		t.Fatal(err)
 	}
@@ -97,7 +96,7 @@ func TestPacketTooLarge(t *testing.T) {
 		}
 	}
 	good.publish(1, 0, 1, "t", "fine")
-	good.expect(0x40, 1, 0)
+	good.expect(0x40, 1)
 	if all := s.committed("mqtt", 2); string(all[0].Value)+string(all[1].Value) != "smallfine" && string(all[0].Value)+string(all[1].Value) != "finesmall" {
 		t.Error("records differ")
 	}
@@ -120,7 +119,7 @@ func TestTopicMissing(t *testing.T) {
 	s.start()
 	w := s.connect("d", 1)
 	w.publish(1, 0, 1, "t", "x")
-	w.expect(0x40, 1, 0)
+	w.expect(0x40, 1)
 	r := s.until("the uplink to say what is wrong", func(r status.Report) bool { return r.Uplink.State == "waiting" && r.Uplink.What != "" })
 	if all := r.Uplink.What + r.Uplink.Do; !strings.Contains(all, "not-there") || !strings.Contains(all, "kafka-topics") {
 		t.Errorf("says %q, do %q", r.Uplink.What, r.Uplink.Do)
@@ -148,7 +147,7 @@ func TestPositionsTopicNotCompacted(t *testing.T) {
 	s.start()
 	w := s.connect("d", 1)
 	w.publish(1, 0, 1, "t", "x")
-	w.expect(0x40, 1, 0)
+	w.expect(0x40, 1)
 	r := s.until("red", func(r status.Report) bool { return r.Colour == status.Red })
 	if len(r.Reasons) == 0 || !strings.Contains(r.Reasons[0], "compact") {
 		t.Errorf("reasons %q", r.Reasons)

@@ -55,7 +55,7 @@ func (n *Node) forwardLedger(ctx context.Context, cfg uplink.Config, id tributar
 		}
 		err = uplink.Forward(ctx, cfg, src, n.up)
 		src.Close()
-		var stopped *uplink.Stopped
+		var stopped *uplink.StoppedError
 		if !errors.As(err, &stopped) {
 			return err
 		}
@@ -142,9 +142,9 @@ func (u *uplinkState) Committed(c uplink.Commit) {
 	defer u.mu.Unlock()
 	u.pos[c.Position.Ledger] = c.Position
 	u.dirty = true
-	u.report.Sent += uint64(c.Records)            //nolint:gosec // G115: counts are not negative
-	u.report.SentBytes += uint64(c.Bytes)         //nolint:gosec // G115: counts are not negative
-	u.report.DeadLetters += uint64(c.DeadLetters) //nolint:gosec // G115: counts are not negative
+	u.report.Sent += uint64(c.Records)
+	u.report.SentBytes += uint64(c.Bytes)
+	u.report.DeadLetters += uint64(c.DeadLetters)
 	if c.Records > 0 {
 		u.report.Transactions++ // without records it is what an earlier session had committed
 	}
@@ -174,7 +174,7 @@ func (u *uplinkState) State(s uplink.Status) {
 	u.change(s.State.String(), s.What, s.Do)
 }
 
-func (u *uplinkState) stop(s *uplink.Stopped) {
+func (u *uplinkState) stop(s *uplink.StoppedError) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.change("stopped", s.What, s.Do)

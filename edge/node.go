@@ -55,8 +55,8 @@ type Node struct {
 // Open takes the data directory, recovers what earlier processes left in it and
 // prepares everything; nothing listens yet. The error of a directory that
 // another process has, that cannot be read, or that a newer version wrote says
-// so; nothing was changed then.
-func Open(cfg *config.Config, logger *slog.Logger) (n *Node, err error) {
+// so; nothing was changed then. ctx is for the opening; the node outlives it.
+func Open(ctx context.Context, cfg *config.Config, logger *slog.Logger) (n *Node, err error) {
 	n = &Node{cfg: cfg, logger: logger, started: time.Now(), ready: make(chan struct{})}
 	defer func() {
 		if err != nil {
@@ -83,7 +83,7 @@ func Open(cfg *config.Config, logger *slog.Logger) (n *Node, err error) {
 	if err := n.openLog(); err != nil {
 		return n, explainDir(cfg.Node.DataDir, err)
 	}
-	return n, n.openDoor()
+	return n, n.openDoor(ctx)
 }
 
 // explainDir says what to do about a data directory that cannot be used.
@@ -133,7 +133,7 @@ func (n *Node) openLog() error {
 // flush costs life.
 const flashWindow = 100 * time.Millisecond
 
-func (n *Node) openDoor() error {
+func (n *Node) openDoor(ctx context.Context) error {
 	reader, err := n.log.Reader(n.log.Ledger())
 	if err != nil {
 		return err
@@ -151,7 +151,7 @@ func (n *Node) openDoor() error {
 		return err
 	}
 	n.log.OnCommit(n.door.Committed)
-	return n.replay()
+	return n.replay(ctx)
 }
 
 // router fits a route.Table to the door.

@@ -41,9 +41,9 @@ type site struct {
 	done chan error
 }
 
-func newSite(t *testing.T, extra string, opts ...kfake.Opt) *site {
+func newSite(t *testing.T, extra string) *site {
 	t.Helper()
-	k, err := kfake.NewCluster(append(opts, kfake.NumBrokers(1))...)
+	k, err := kfake.NewCluster(kfake.NumBrokers(1))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,7 +64,7 @@ func (s *site) config() *config.Config {
 
 func (s *site) start() {
 	s.t.Helper()
-	n, err := edge.Open(s.config(), slog.New(slog.DiscardHandler))
+	n, err := edge.Open(s.t.Context(), s.config(), slog.New(slog.DiscardHandler))
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -120,7 +120,7 @@ func copyFile(from, to string) error {
 func (s *site) replayed() (n int) {
 	s.t.Helper()
 	var out bytes.Buffer
-	node, err := edge.Open(s.config(), slog.New(slog.NewTextHandler(&out, nil)))
+	node, err := edge.Open(s.t.Context(), s.config(), slog.New(slog.NewTextHandler(&out, nil)))
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -244,16 +244,16 @@ func (w *wire) next() (head byte, body []byte, err error) {
 	return head, body, err
 }
 
-// expect reads an answer: its type, packet id and reason code.
-func (w *wire) expect(head byte, id uint16, reason byte) {
+// expect reads an answer: its type and packet id, and no reason code but success.
+func (w *wire) expect(head byte, id uint16) {
 	w.t.Helper()
 	got, body := w.packet()
 	code := byte(0)
 	if len(body) > 2 {
 		code = body[2]
 	}
-	if got != head || binary.BigEndian.Uint16(body) != id || code != reason {
-		w.t.Fatalf("answer %02x %x, want type %02x, packet id %d, reason %02x", got, body, head, id, reason)
+	if got != head || binary.BigEndian.Uint16(body) != id || code != 0 {
+		w.t.Fatalf("answer %02x %x, want type %02x, packet id %d, reason 00", got, body, head, id)
 	}
 }
 
@@ -267,15 +267,15 @@ func TestDeviceToKafka(t *testing.T) {
 		w.publish(1, 0, uint16(i+1), "plant/a/t", fmt.Sprint(i))
 	}
 	for i := range 10 {
-		w.expect(0x40, uint16(i+1), 0)
+		w.expect(0x40, uint16(i+1))
 	}
 	s.end()
 	s.start()
 	w = s.connect("pump-7", 1)
 	w.publish(2, 0, 1, "plant/a/t", "10")
-	w.expect(0x50, 1, 0)
+	w.expect(0x50, 1)
 	w.send(0x62, []byte{0, 1})
-	w.expect(0x70, 1, 0)
+	w.expect(0x70, 1)
 	for i, r := range s.committed("telemetry.a", 11) {
 		if string(r.Value) != fmt.Sprint(i) || string(r.Key) != "pump-7" || r.Offset < int64(i) {
 			t.Errorf("record %d is %q, key %q, offset %d", i, r.Value, r.Key, r.Offset)
@@ -300,7 +300,7 @@ func TestQoS2OverRestart(t *testing.T) {
 			s.start()
 			w := s.connect("valve-1", 0)
 			w.publish(2, 0, 7, "t", "once")
-			w.expect(0x50, 7, 0)
+			w.expect(0x50, 7)
 			s.end()
 			if !checkpoint {
 				if err := os.Remove(filepath.Join(s.dir, "meta.db")); err != nil {
@@ -310,11 +310,11 @@ func TestQoS2OverRestart(t *testing.T) {
 			s.start()
 			w = s.connect("valve-1", 0)
 			w.publish(2, 1, 7, "t", "once")
-			w.expect(0x50, 7, 0)
+			w.expect(0x50, 7)
 			w.send(0x62, []byte{0, 7})
-			w.expect(0x70, 7, 0)
+			w.expect(0x70, 7)
 			w.publish(2, 0, 7, "t", "another")
-			w.expect(0x50, 7, 0)
+			w.expect(0x50, 7)
 			all := s.committed("mqtt", 2)
 			if len(all) != 2 || string(all[0].Value) != "once" || string(all[1].Value) != "another" {
 				t.Errorf("%d records", len(all))
@@ -336,12 +336,12 @@ func TestReplayIsBounded(t *testing.T) {
 	const total, window = 20_000, 100
 	for i := range total {
 		if i >= window {
-			w.expect(0x40, uint16((i-window)%1000+1), 0)
+			w.expect(0x40, uint16((i-window)%1000+1))
 		}
 		w.publish(1, 0, uint16(i%1000+1), "t", "x")
 	}
 	for i := range window {
-		w.expect(0x40, uint16((total-window+i)%1000+1), 0)
+		w.expect(0x40, uint16((total-window+i)%1000+1))
 	}
 	s.crash() // no save at the end
 	first, again := s.replayed(), s.replayed()
@@ -386,7 +386,7 @@ func TestFullLogRefusesWithQuota(t *testing.T) {
 	down.Store(false)
 	s.until("room", func(r status.Report) bool { return r.Uplink.Waiting == 0 && r.Colour == status.Green })
 	w.publish(1, 0, 999, "t", string(payload))
-	w.expect(0x40, 999, 0)
+	w.expect(0x40, 999)
 	if all := s.committed("mqtt", sent+1); len(all) != sent+1 {
 		t.Errorf("%d in Kafka, want %d", len(all), sent+1)
 	}

@@ -16,7 +16,7 @@ import (
 // replay gives the door what earlier processes knew of QoS 2 packet ids: the
 // checkpoint, and every record after it. It then tells the log how far Kafka is
 // known to be.
-func (n *Node) replay() error {
+func (n *Node) replay(ctx context.Context) error {
 	start := time.Now()
 	c, ok, err := n.meta.Checkpoint()
 	if err != nil {
@@ -42,7 +42,7 @@ func (n *Node) replay() error {
 		if ok && l.ID == c.Ledger {
 			from = max(from, c.Next)
 		}
-		err := n.each(context.Background(), l, from, func(e *record.Entry) error {
+		err := n.each(ctx, l, from, func(e *record.Entry) error {
 			records++
 			return n.door.Replay(*e)
 		})

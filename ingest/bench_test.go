@@ -63,6 +63,7 @@ func BenchmarkPublish(b *testing.B) {
 }
 
 func benchPublish(b *testing.B, qos byte, v5 bool, clients, window int) {
+	b.Helper()
 	l := &nullLog{}
 	d, err := New(Options{
 		Listen: []string{"127.0.0.1:0"}, Log: l, Reader: l, Router: routeFunc(routeAll), DeadLetter: "dead",
@@ -93,7 +94,9 @@ func benchPublish(b *testing.B, qos byte, v5 bool, clients, window int) {
 	b.ReportMetric((cpu()-start).Seconds()/float64(rounds*clients*window)*1e6, "cpu-s/M")
 	b.ReportMetric(float64(rounds*clients*window)/b.Elapsed().Seconds(), "msg/s")
 	cancel()
-	<-done
+	if err := <-done; err != nil {
+		b.Error(err)
+	}
 	stop()
 	work.Wait()
 }

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/tributary-edge/tributary"
 	"github.com/tributary-edge/tributary/log/record"
@@ -76,8 +75,8 @@ func (l *fakeLog) commit(err error) {
 	}
 }
 
-// auto commits by itself, a while after each append, until the test ends.
-func (l *fakeLog) auto(t *testing.T, after time.Duration) {
+// auto commits by itself, after each append, until the test ends.
+func (l *fakeLog) auto(t *testing.T) {
 	t.Helper()
 	stop, done := false, make(chan struct{})
 	go func() {
@@ -91,9 +90,6 @@ func (l *fakeLog) auto(t *testing.T, after time.Duration) {
 			l.mu.Unlock()
 			if ended {
 				return
-			}
-			if after > 0 {
-				<-time.After(after)
 			}
 			l.commit(nil)
 		}

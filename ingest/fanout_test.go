@@ -39,7 +39,9 @@ func TestFanout(t *testing.T) {
 		p.send(subscribePacket(true, 1, "#", 4)...) // No Local
 		p.want(0x90, 4, 0, 1, 0, 0)
 		props := bytes.Join([][]byte{
-			{0x01, 1}, {0x02, 0, 0, 0, 60}, text([]byte{0x03}, "text/plain"), text([]byte{0x08}, "re/ply"),
+			{0x01, 1},
+			{0x02, 0, 0, 0, 60},
+			text([]byte{0x03}, "text/plain"), text([]byte{0x08}, "re/ply"),
 			text([]byte{0x09}, "corr"), user("a", "1"), user("mqtt.qos", "7"), user("_pid", "xx"),
 		}, nil)
 		p.publish(1, 2, "a/b", "heard", props...)
@@ -158,7 +160,7 @@ func TestUnreadAcks(t *testing.T) {
 		near, far := bufferedPipe()
 		far.out.limit = 16
 		go d.EstablishConnection(far)
-		l.auto(t, 0)
+		l.auto(t)
 		_, err := near.Write(connectPacket(session{id: "deaf"}))
 		pings := bytes.Repeat([]byte{0xc0, 0}, 1<<16)
 		for i := 0; err == nil && d.Stats().Refused.SlowReader == 0; i++ {
@@ -238,8 +240,11 @@ func TestHeadersThereAndBack(t *testing.T) {
 	now := time.UnixMilli(1_000_000)
 	e := record.Entry{Record: record.Record{Millis: now.UnixMilli(), Value: []byte("x")}}
 	e.Headers = append([]record.Header{
-		{Key: headerTopic, Value: []byte("t")}, {Key: headerClientID, Value: []byte("c")},
-		{Key: headerQoS, Value: []byte("2")}, {Key: headerRetain, Value: []byte("1")}, {Key: headerPacketID, Value: []byte{0, 9}},
+		{Key: headerTopic, Value: []byte("t")},
+		{Key: headerClientID, Value: []byte("c")},
+		{Key: headerQoS, Value: []byte("2")},
+		{Key: headerRetain, Value: []byte("1")},
+		{Key: headerPacketID, Value: []byte{0, 9}},
 	}, appendProperties(nil, &p)...)
 	pk, ok := packetOf(&e, now)
 	if !ok || !reflect.DeepEqual(pk.Properties, p) {

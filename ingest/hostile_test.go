@@ -52,7 +52,7 @@ func TestPacketSweep(t *testing.T) {
 			l := newFakeLog()
 			d := newTestDoor(t, l, nil)
 			stop := runDoor(t, d)
-			l.auto(t, 0)
+			l.auto(t)
 			n := 0
 			for _, seed := range sweepSeeds(v5) {
 				for _, p := range mutations(seed) {
@@ -102,11 +102,21 @@ func sweepSeeds(v5 bool) [][]byte {
 		publishPacket(v5, 2, 1, "t/u", "x"),
 		publishPacket(v5, 4, 2, "t", "x"),
 		publishPacket(true, 2, 1, "t", "x", append(user("k", "v"), 0x23, 0, 1, 0x01, 1, 0x02, 0, 0, 0, 9)...),
-		{0x40, 2, 0, 1}, {0x50, 2, 0, 1}, {0x62, 2, 0, 1}, {0x70, 2, 0, 1}, {0x40, 4, 0, 1, 0, 0},
+		{0x40, 2, 0, 1},
+		{0x50, 2, 0, 1},
+		{0x62, 2, 0, 1},
+		{0x70, 2, 0, 1},
+		{0x40, 4, 0, 1, 0, 0},
 		subscribePacket(v5, 1, "a/+/#", 1),
 		subscribePacket(v5, 1, "$share/g/a", 1),
 		frame(0xa2, append(append([]byte{0, 1}, props()...), text(nil, "a/b")...)),
-		{0xc0, 0}, {0xd0, 0}, {0xe0, 0}, {0xe0, 2, 4, 0}, {0xf0, 2, 0x18, 0}, {0x20, 2, 0, 0}, {0x90, 3, 0, 1, 0},
+		{0xc0, 0},
+		{0xd0, 0},
+		{0xe0, 0},
+		{0xe0, 2, 4, 0},
+		{0xf0, 2, 0x18, 0},
+		{0x20, 2, 0, 0},
+		{0x90, 3, 0, 1, 0},
 	}
 }
 
@@ -137,8 +147,13 @@ func mutations(p []byte) [][]byte {
 func TestBeforeConnect(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, d *Door, _ *fakeLog) {
 		for _, p := range [][]byte{
-			{0x10, 0xff, 0xff, 0xff, 0x7f}, {0x10, 0x81, 0x80, 0x04}, {0x10, 0xff, 0xff, 0xff, 0xff, 1},
-			{0x30, 0xff, 0xff, 0xff, 0x7f}, {0}, []byte("GET / HTTP/1.1\r\n"), {0xc0, 0},
+			{0x10, 0xff, 0xff, 0xff, 0x7f},
+			{0x10, 0x81, 0x80, 0x04},
+			{0x10, 0xff, 0xff, 0xff, 0xff, 1},
+			{0x30, 0xff, 0xff, 0xff, 0x7f},
+			{0},
+			[]byte("GET / HTTP/1.1\r\n"),
+			{0xc0, 0},
 		} {
 			c := pipe(t, d)
 			for _, b := range p { // one by one, as a network may

@@ -37,7 +37,9 @@ const (
 	kindPubrec         // QoS 2: PUBREC is due
 	kindRelease        // PUBREL: PUBCOMP is due
 	kindCleanup        // the end of a session that had QoS 2 messages
+)
 
+const (
 	tagFan    = 1 << 19
 	tagLogged = 1 << 20
 )

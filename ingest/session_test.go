@@ -86,7 +86,7 @@ func TestTakeOverRace(t *testing.T) {
 	l := newFakeLog()
 	d := newTestDoor(t, l, func(o *Options) { o.Listen = []string{"127.0.0.1:0"} })
 	runDoor(t, d)
-	l.auto(t, 0)
+	l.auto(t)
 	const rounds, messages = 50, 200
 	for round := range rounds {
 		c := dial(t, d).enter(kept("dev", round%2 == 0))
@@ -95,7 +95,7 @@ func TestTakeOverRace(t *testing.T) {
 		}
 	}
 	last := 0
-	for _, p := range strings.Fields(l.payloads()) {
+	for p := range strings.FieldsSeq(l.payloads()) {
 		var round, i int
 		if _, err := fmt.Sscanf(p, "%d/%d", &round, &i); err != nil {
 			t.Fatal(err)
@@ -292,7 +292,7 @@ func TestLastWordsOverTCP(t *testing.T) {
 	l := newFakeLog()
 	d := newTestDoor(t, l, func(o *Options) { o.Listen = []string{"127.0.0.1:0"} })
 	runDoor(t, d)
-	l.auto(t, 0)
+	l.auto(t)
 	for range 20 {
 		nc, err := net.Dial("tcp", d.Addrs()[0].String())
 		if err != nil {

@@ -15,6 +15,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/spf13/cobra"
+
 	"github.com/tributary-edge/tributary/edge"
 	"github.com/tributary-edge/tributary/edge/config"
 	"github.com/tributary-edge/tributary/edge/status"

@@ -13,10 +13,11 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/twmb/franz-go/pkg/kfake"
+
 	"github.com/tributary-edge/tributary/firmware-sim/device"
 	"github.com/tributary-edge/tributary/firmware-sim/readback"
 	"github.com/tributary-edge/tributary/firmware-sim/tally"
-	"github.com/twmb/franz-go/pkg/kfake"
 )
 
 type demoFlags struct {
@@ -159,7 +160,7 @@ func (d *demo) play(ctx context.Context, kafka string) (report tally.Report, err
 	d.say("devices are done; waiting until the last record is in Kafka")
 	err = poll(ctx, 2*time.Minute, "the last record to be in Kafka", func() (bool, error) {
 		r, err := d.node.report(ctx)
-		return err == nil && r.Uplink.Waiting == 0, nil //nolint:nilerr // asked again
+		return err == nil && r.Uplink.Waiting == 0, nil
 	})
 	if err != nil {
 		return report, err

@@ -27,7 +27,7 @@ func newDemoView(d *demo) *demoView {
 
 func isTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd())) //nolint:gosec // G115: a file descriptor
+	return ok && term.IsTerminal(int(f.Fd()))
 }
 
 func (v *demoView) every() time.Duration {

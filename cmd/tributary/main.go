@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
 	"github.com/tributary-edge/tributary/edge"
 )
 
@@ -43,7 +44,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	root.AddCommand(runCommand(), checkCommand(), statusCommand(), tailCommand(), verifyCommand(), demoCommand())
+	root.AddCommand(runCommand(), checkCommand(), statusCommand(), tailCommand(), verifyCommand(), demoCommand()) //nolint:contextcheck // cmd.Context() is ctx
 	err := root.ExecuteContext(ctx)
 	var code exit
 	switch {

@@ -77,7 +77,7 @@ func (n *demoNode) publish(t *testing.T, count uint64) {
 	if err := fleet.Run(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if s := fleet.Stats(); s.Acked != int64(count) { //nolint:gosec // G115: small
+	if s := fleet.Stats(); s.Acked != int64(count) {
 		t.Fatalf("%d acknowledged, want %d", s.Acked, count)
 	}
 }

@@ -7,9 +7,10 @@ import (
 	"os"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
 	"github.com/tributary-edge/tributary/edge"
 	"github.com/tributary-edge/tributary/edge/config"
-	"golang.org/x/term"
 )
 
 // defaultConfig is where the packages put the configuration.
@@ -34,7 +35,7 @@ func runCommand() *cobra.Command {
 				return err
 			}
 			logger := newLogger(cmd.ErrOrStderr(), &cfg.Logging)
-			node, err := edge.Open(cfg, logger)
+			node, err := edge.Open(cmd.Context(), cfg, logger)
 			if err != nil {
 				return err
 			}
@@ -101,7 +102,7 @@ func newLogger(w io.Writer, c *config.Logging) *slog.Logger {
 		return slog.New(slog.NewJSONHandler(w, o))
 	}
 	f, isFile := w.(*os.File)
-	if c.Format == config.Auto && !(isFile && term.IsTerminal(int(f.Fd()))) { //nolint:gosec // G115: a file descriptor
+	if c.Format == config.Auto && !(isFile && term.IsTerminal(int(f.Fd()))) {
 		o.ReplaceAttr = func(groups []string, a slog.Attr) slog.Attr {
 			if a.Key == slog.TimeKey && len(groups) == 0 && os.Getenv("JOURNAL_STREAM") != "" {
 				return slog.Attr{} // the journal adds its own

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
 	"github.com/tributary-edge/tributary/edge"
 	"github.com/tributary-edge/tributary/log/disk"
 	"github.com/tributary-edge/tributary/log/store"
@@ -33,7 +34,7 @@ func verifyCommand() *cobra.Command {
 				return err
 			}
 			r, err := store.Verify(fs)
-			var fault *store.Fault
+			var fault *store.FaultError
 			if err != nil && !errors.As(err, &fault) {
 				return err
 			}
@@ -41,7 +42,7 @@ func verifyCommand() *cobra.Command {
 				return errors.Join(json.NewEncoder(cmd.OutOrStdout()).Encode(struct {
 					store.Report
 
-					Fault *store.Fault
+					Fault *store.FaultError
 				}{r, fault}), failed(fault))
 			}
 			if fault != nil {
@@ -63,7 +64,7 @@ func verifyCommand() *cobra.Command {
 	return c
 }
 
-func failed(fault *store.Fault) error {
+func failed(fault *store.FaultError) error {
 	if fault != nil {
 		return exit(1)
 	}

@@ -75,7 +75,7 @@ type Kafka struct {
 	Brokers            []string      // brokers: HOST:PORT each; at least one, no default
 	ClientID           string        // client_id: what Kafka's logs and quotas call this gateway; default "tributary"
 	Linger             time.Duration // linger: longest wait before a transaction is opened, 0 to 1h; default 1s
-	BatchBytes         int           // batch: bytes of records per transaction, 16KiB to 64MiB; default 1MiB
+	BatchBytes         int           // batch: bytes of records per transaction, 16KiB to 64MiB; default 2MiB
 	CreateTopics       bool          // create_topics: create topics that are missing; default true
 	Partitions         int32         // partitions: of topics we create, 1 to 10000; default 3
 	ReplicationFactor  int16         // replication_factor: of topics we create, 1 to 100; default -1, what the brokers say
@@ -187,7 +187,7 @@ func defaults() *Config {
 		Kafka: Kafka{
 			ClientID:           "tributary",
 			Linger:             time.Second,
-			BatchBytes:         1 << 20,
+			BatchBytes:         2 << 20,
 			CreateTopics:       true,
 			Partitions:         3,
 			ReplicationFactor:  -1,

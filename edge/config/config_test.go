@@ -115,7 +115,7 @@ compression = "none"
 brokers = ["b1:9092", "[::1]:9093"]
 client_id = "c"
 linger = 0
-batch = "2MiB"
+batch = "3MiB"
 create_topics = true
 partitions = 12
 replication_factor = 3
@@ -157,7 +157,7 @@ format = "json"
 		Ack: Ack{Window: 100 * time.Millisecond},
 		Log: Log{MaxBytes: 8 << 30, MaxAge: 36 * time.Hour, SegmentBytes: 64 << 20},
 		Kafka: Kafka{
-			Brokers: []string{"b1:9092", "[::1]:9093"}, ClientID: "c", BatchBytes: 2 << 20, CreateTopics: true, Partitions: 12,
+			Brokers: []string{"b1:9092", "[::1]:9093"}, ClientID: "c", BatchBytes: 3 << 20, CreateTopics: true, Partitions: 12,
 			ReplicationFactor: 3, PositionsTopic: "p", TransactionTimeout: 15 * time.Minute, SOCKS5: "proxy:1080", TLS: true,
 			CAFile: "ca", CertFile: "crt", KeyFile: "key", SASL: ScramSHA256, Username: "u", PasswordFile: "pw",
 		},

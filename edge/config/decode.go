@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -163,10 +164,8 @@ func choice[T any](dst *T, options []option[T], later ...string) decoder {
 				return nil
 			}
 		}
-		for _, l := range later {
-			if l == s {
-				return v.bad("write "+allowed+", or leave the key out", "%q does not exist in this version", s)
-			}
+		if slices.Contains(later, s) {
+			return v.bad("write "+allowed+", or leave the key out", "%q does not exist in this version", s)
 		}
 		return v.bad("", "is %q; it must be %s", s, allowed)
 	}

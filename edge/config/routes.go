@@ -26,8 +26,7 @@ func (r *reader) checkRoutes() {
 		DeadLetter: c.DefaultRoute.DeadLetter,
 		Reserved:   []string{c.Kafka.PositionsTopic},
 	})
-	var wrong *route.CompileError
-	if errors.As(err, &wrong) {
+	if wrong, ok := errors.AsType[*route.CompileError](err); ok {
 		for _, f := range wrong.Faults {
 			// A default that is wrong can only be in the way of the positions.
 			at, title := r.place("default_route."+f.Field, "kafka.positions_topic"), "[default_route]"
@@ -47,11 +46,11 @@ func (r *reader) checkRoutes() {
 }
 
 // place returns where key is set, else the header of the route.
-func (read *routeRead) place(key string) span {
-	if at, ok := read.seen[key]; ok {
+func (r *routeRead) place(key string) span {
+	if at, ok := r.seen[key]; ok {
 		return at
 	}
-	return read.at
+	return r.at
 }
 
 // checkComplete checks that a route has the keys that have no default.

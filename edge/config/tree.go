@@ -65,8 +65,7 @@ func walk(src []byte, to consumer) {
 			return
 		}
 		broken := syntaxError{at: span{len(src), len(src)}, message: p.Error().Error()}
-		var detail *unstable.ParserError
-		if errors.As(p.Error(), &detail) {
+		if detail, ok := errors.AsType[*unstable.ParserError](p.Error()); ok {
 			r := p.Range(detail.Highlight)
 			broken.at.from = base + int(r.Offset)
 			broken.at.to = broken.at.from + int(r.Length)

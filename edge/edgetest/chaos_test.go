@@ -86,14 +86,14 @@ batch = "64KiB"
 		t.Errorf("the radios were too good to show anything: %s", radio.text)
 	}
 
-	r := f.verify(t, "mqtt", drain)
+	r := f.verify(t, drain)
 	t.Logf("%d kills of the node, %d of Kafka, %d black holes; to repeat: SEED=%d\n%s", faults.count(killNode, killSender, killReborn),
 		faults.count(killKafka), faults.count(cutUplink), seed, r.text)
 	if int64(r.Sent) < o.devices*count {
 		t.Errorf("%d messages were sent, not %d", r.Sent, o.devices*count)
 	}
 	n.stop(t, 30*time.Second)
-	if after := f.verify(t, "mqtt", 0); after.InKafka < r.InKafka || after.Twice != r.Twice {
+	if after := f.verify(t, 0); after.InKafka < r.InKafka || after.Twice != r.Twice {
 		t.Errorf("something changed after all was settled:\n%s", after.text)
 	}
 	return r

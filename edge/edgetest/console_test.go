@@ -33,9 +33,11 @@ topic = "rest"
 		{"-i", "press-7", "-q", "2", "-t", "plant/north/press7/tele/oil/max", "-m", "22.5"},
 		{"-i", "press-7", "-q", "0", "-t", "plant/north/press7/tele", "-m", "on"},
 		{"-i", "gate-1", "-q", "1", "-r", "-t", "plant/gate", "-m", "open"},
-		{"-V", "mqttv5", "-i", "meter-3", "-q", "2", "-t", "plant/south/meter3/tele/kwh", "-m", `{"kwh":7}`,
+		{
+			"-V", "mqttv5", "-i", "meter-3", "-q", "2", "-t", "plant/south/meter3/tele/kwh", "-m", `{"kwh":7}`,
 			"-D", "publish", "content-type", "application/json",
-			"-D", "publish", "user-property", "unit", "kWh", "-D", "publish", "user-property", "batch", "42"},
+			"-D", "publish", "user-property", "unit", "kWh", "-D", "publish", "user-property", "batch", "42",
+		},
 	} {
 		host, port, _ := strings.Cut(brokerAddr, ":")
 		if out, err := exec.Command("mosquitto_pub", append([]string{"-h", host, "-p", port}, args...)...).CombinedOutput(); err != nil {
@@ -91,7 +93,7 @@ func expect(t *testing.T, k *kafka, topic string, want []consumed) {
 			t.Fatalf("%s: not partition, offset, headers, key and value: %q", topic, line)
 		}
 		headers := map[string]string{}
-		for _, header := range strings.Split(fields[2], ",") {
+		for header := range strings.SplitSeq(fields[2], ",") {
 			name, value, _ := strings.Cut(header, ":")
 			headers[name] = value
 		}

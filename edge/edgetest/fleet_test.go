@@ -74,10 +74,10 @@ type figures struct {
 
 // verify compares what the devices know with what a read_committed reader of
 // Kafka sees, after it has waited for what is acknowledged and not yet there.
-func (f *fleet) verify(t *testing.T, topic string, wait time.Duration) report {
+func (f *fleet) verify(t *testing.T, wait time.Duration) report {
 	t.Helper()
 	cmd := exec.Command(f.binary, "verify", "--json", "--ledger", f.ledger(), "--kafka", kafkaAddr,
-		"--topics", topic, "--wait", wait.String())
+		"--topics", "mqtt", "--wait", wait.String())
 	var complaints bytes.Buffer
 	cmd.Stderr = &complaints
 	out, err := cmd.Output()

@@ -33,11 +33,10 @@ func TestMain(m *testing.M) {
 		return
 	}
 	if err := isolate(); err != nil {
-		var failed *exec.ExitError
-		if !errors.As(err, &failed) {
+		if _, ok := errors.AsType[*exec.ExitError](err); !ok {
 			fmt.Fprintf(os.Stderr, "edgetest: %v; it needs root on Linux\n", err)
 		}
-		os.Exit(1) //nolint:forbidigo // the process inside has run the tests: its verdict is ours
+		os.Exit(1) // the process inside has run the tests: its verdict is ours
 	}
 }
 

@@ -47,7 +47,7 @@ func takeOver(t *testing.T, tags string) report {
 	}
 	inKafka := func(f *fleet, n int) {
 		t.Helper()
-		if r := f.verify(t, "mqtt", time.Minute); r.InKafka != n {
+		if r := f.verify(t, time.Minute); r.InKafka != n {
 			t.Fatalf("%d messages of fleet %q are in Kafka, not %d:\n%s", r.InKafka, f.name, n, r.text)
 		}
 	}
@@ -59,7 +59,7 @@ func takeOver(t *testing.T, tags string) report {
 	if err := zombie.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
-	if n := first.verify(t, "mqtt", 0).InKafka; n != devices*early {
+	if n := first.verify(t, 0).InKafka; n != devices*early {
 		t.Fatalf("%d messages are in Kafka, not %d: the zombie was not stopped in time, so this run shows nothing", n, devices*early)
 	}
 	pass(linger) // so that it commits as soon as it is awake
@@ -82,5 +82,5 @@ func takeOver(t *testing.T, tags string) report {
 	second := newFleet(dir, "second", sim)
 	publish(second, successor.mqtt, 1)
 	inKafka(second, devices)
-	return first.verify(t, "mqtt", 0)
+	return first.verify(t, 0)
 }

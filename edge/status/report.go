@@ -127,7 +127,7 @@ func (r *Report) Text(w io.Writer, now time.Time) error {
 	line("LOG", "%s of %s, %s free   flush mean %.1f ms max %.1f ms", Bytes(r.Log.UsedBytes), Bytes(r.Log.MaxBytes),
 		Bytes(r.Log.FreeBytes), r.Log.FlushMeanMs, r.Log.FlushMaxMs)
 	line("UPLINK", "%s   waiting %d records   sent %d (%s) in %d transactions", r.Uplink.State, r.Uplink.Waiting,
-		r.Uplink.Sent, Bytes(int64(r.Uplink.SentBytes)), r.Uplink.Transactions) //nolint:gosec // G115: a count of bytes
+		r.Uplink.Sent, Bytes(int64(r.Uplink.SentBytes)), r.Uplink.Transactions)
 	line("REFUSED", "%d   DEAD LETTER %d", r.MQTT.RefusedFull+r.MQTT.RefusedDisk+r.MQTT.RefusedTopic, r.Uplink.DeadLetters)
 	for _, reason := range r.Reasons {
 		fmt.Fprintf(&b, " ! %s\n", reason)

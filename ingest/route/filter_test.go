@@ -33,11 +33,8 @@ func naiveLevels(f, t []string) bool {
 
 // pathsOf returns every path of 1 to depth levels from alphabet.
 func pathsOf(alphabet []string, depth int) []string {
-	all, last := []string{}, []string{}
-	for _, s := range alphabet {
-		last = append(last, s)
-	}
-	all = append(all, last...)
+	last := alphabet
+	all := slices.Clone(last)
 	for range depth - 1 {
 		var next []string
 		for _, p := range last {

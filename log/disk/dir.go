@@ -71,8 +71,8 @@ func (d dir) Space() (total, free int64, err error) {
 	if err := unix.Statfs(string(d), &s); err != nil {
 		return 0, 0, fmt.Errorf("ask for free space: %w", err)
 	}
-	block := int64(s.Bsize)                                      //nolint:unconvert // its type differs between architectures
-	return int64(s.Blocks) * block, int64(s.Bavail) * block, nil //nolint:gosec // G115: fits
+	block := int64(s.Bsize) //nolint:unconvert // its type differs between architectures
+	return int64(s.Blocks) * block, int64(s.Bavail) * block, nil
 }
 
 type file struct{ *os.File }
@@ -89,7 +89,7 @@ func (f file) flushAndForget() error {
 	if err := f.Sync(); err != nil {
 		return fmt.Errorf("flush %s: %w", f.Name(), err)
 	}
-	if err := unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED); err != nil { //nolint:gosec // G115: a file descriptor
+	if err := unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED); err != nil {
 		return fmt.Errorf("read %s from the device: %w", f.Name(), err)
 	}
 	return nil
@@ -99,7 +99,7 @@ func (f file) flushAndForget() error {
 // modification time, which would cost a second flush.
 func (f file) Sync() error {
 	for {
-		err := unix.Fdatasync(int(f.Fd())) //nolint:gosec // G115: a file descriptor
+		err := unix.Fdatasync(int(f.Fd()))
 		if !errors.Is(err, unix.EINTR) {
 			return err
 		}
@@ -125,7 +125,7 @@ func Lock(root string) (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open lock file: %w", err)
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil { //nolint:gosec // G115: a file descriptor
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		_ = f.Close()
 		return nil, fmt.Errorf("data directory %s is in use by another tributary (lock file %s): "+
 			"nothing was changed; stop the other one, or give this one a data_dir of its own", root, path)

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 
 	"github.com/klauspost/compress/zstd"
+
 	"github.com/tributary-edge/tributary"
 	"github.com/tributary-edge/tributary/log/record"
 )
@@ -78,7 +79,7 @@ func (b *Builder) Add(r *record.Record, offset int64) {
 		u = b.run(r)
 		b.last = u
 	}
-	index := uint32(b.count) //nolint:gosec // G115: a group has fewer records than bytes
+	index := uint32(b.count)
 	if u.count == 0 {
 		u.offset, u.millis, u.first = offset, r.Millis, index
 		b.order = append(b.order, u)
@@ -114,7 +115,7 @@ func (b *Builder) run(r *record.Record) *run {
 // body, then zeros up to a whole page; it is valid until the next Seal. With
 // enc, the body is compressed if that saves at least a page.
 func (b *Builder) Seal(h *Header, enc *zstd.Encoder) (padded []byte, bytes int) {
-	h.Base, h.Count = b.base, uint32(b.count) //nolint:gosec // G115: see Add
+	h.Base, h.Count = b.base, uint32(b.count)
 	const start = FrameBytes + HeaderBytes
 	if cap(b.out) < start {
 		b.out = make([]byte, start, 64<<10)
@@ -123,7 +124,7 @@ func (b *Builder) Seal(h *Header, enc *zstd.Encoder) (padded []byte, bytes int) 
 	for _, u := range b.order {
 		out = u.append(out)
 	}
-	h.rawBytes, h.zstd = uint32(len(out)-start), false //nolint:gosec // G115: at most MaxBody
+	h.rawBytes, h.zstd = uint32(len(out)-start), false
 	if enc != nil && len(out)-start >= PageBytes/2 {
 		b.tmp = enc.EncodeAll(out[start:], b.tmp[:0])
 		if PaddedBytes(HeaderBytes+len(b.tmp)) < PaddedBytes(len(out)-FrameBytes) {
@@ -146,10 +147,10 @@ var zeros [512]byte
 func (u *run) append(out []byte) []byte {
 	out = binary.AppendUvarint(out, uint64(len(u.stream)))
 	out = append(out, u.stream...)
-	out = binary.AppendUvarint(out, uint64(uint32(u.partition))) //nolint:gosec // G115: bit pattern
-	out = binary.AppendUvarint(out, uint64(u.offset))            //nolint:gosec // G115: offsets are not negative
+	out = binary.AppendUvarint(out, uint64(uint32(u.partition)))
+	out = binary.AppendUvarint(out, uint64(u.offset))
 	out = binary.AppendVarint(out, u.millis)
-	out = binary.AppendUvarint(out, uint64(u.count)) //nolint:gosec // G115: counts are not negative
+	out = binary.AppendUvarint(out, uint64(u.count))
 	out = binary.AppendUvarint(out, uint64(u.first))
 	if u.gapped {
 		out = binary.AppendUvarint(out, uint64(len(u.gaps)))

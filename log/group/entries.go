@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/klauspost/compress/zstd"
+
 	"github.com/tributary-edge/tributary"
 	"github.com/tributary-edge/tributary/log/record"
 )
@@ -58,7 +59,7 @@ type decoder struct {
 // keep moves the shared room past the headers that were decoded into it.
 func (d *decoder) keep(e *record.Entry) {
 	n := len(d.headers) + len(e.Headers)
-	e.Headers = e.Headers[:len(e.Headers):len(e.Headers)]
+	e.Headers = slices.Clip(e.Headers)
 	if n+8 > cap(d.headers) {
 		d.headers = make([]record.Header, 0, min(512, 8*(1+len(d.to)-d.done)))
 		return
@@ -97,14 +98,14 @@ func (d *decoder) run() bool {
 			return false
 		}
 		e := &d.to[index]
-		e.LSN, e.Offset = d.base+tributary.LSN(index), int64(offset+i) //nolint:gosec // G115: checked above
+		e.LSN, e.Offset = d.base+tributary.LSN(index), int64(offset+i)
 		e.Headers = d.headers[len(d.headers):]
 		delta, rest, err := record.Decode(records, &e.Record)
-		if err != nil || delta != int64(i) { //nolint:gosec // G115: count is small
+		if err != nil || delta != int64(i) {
 			return false
 		}
 		d.keep(e)
-		e.Stream, e.Partition, e.Millis = name, int32(uint32(partition)), e.Millis+millis //nolint:gosec // G115: bit pattern
+		e.Stream, e.Partition, e.Millis = name, int32(uint32(partition)), e.Millis+millis
 		records = rest
 		index++
 		d.done++

@@ -84,7 +84,7 @@ func (f *Frame) Encode(dst []byte) {
 	be.PutUint64(dst[24:], f.Commit)
 	be.PutUint16(dst[32:], f.Index)
 	be.PutUint16(dst[34:], f.Of)
-	be.PutUint32(dst[36:], uint32(f.Bytes)) //nolint:gosec // G115: at most HeaderBytes + MaxBody
+	be.PutUint32(dst[36:], uint32(f.Bytes))
 	be.PutUint64(dst[40:], 0)
 	be.PutUint32(dst[4:], Checksum(dst[8:FrameBytes]))
 }
@@ -154,15 +154,15 @@ func (h *Header) finish(dst, body []byte) {
 	be.PutUint32(dst[0:], headerMagic)
 	be.PutUint16(dst[8:], Version)
 	be.PutUint16(dst[10:], flags)
-	be.PutUint32(dst[12:], uint32(len(body))) //nolint:gosec // G115: at most MaxBody
+	be.PutUint32(dst[12:], uint32(len(body)))
 	be.PutUint32(dst[16:], h.rawBytes)
 	be.PutUint32(dst[20:], h.Count)
 	copy(dst[24:40], h.Ledger[:])
 	be.PutUint64(dst[40:], h.Number)
 	be.PutUint64(dst[48:], uint64(h.Base))
 	be.PutUint64(dst[56:], h.PrevChain)
-	be.PutUint64(dst[64:], uint64(h.Millis)) //nolint:gosec // G115: bit pattern
-	be.PutUint64(dst[72:], uint64(h.Uptime)) //nolint:gosec // G115: bit pattern
+	be.PutUint64(dst[64:], uint64(h.Millis))
+	be.PutUint64(dst[72:], uint64(h.Uptime))
 	copy(dst[80:96], h.Boot[:])
 	h.crc = crc32.Update(Checksum(dst[8:HeaderBytes]), castagnoli, body)
 	be.PutUint32(dst[4:], h.crc)
@@ -205,8 +205,8 @@ func Peek(src []byte) (Header, error) {
 	h := Header{
 		Number: be.Uint64(src[40:]), Base: tributary.LSN(be.Uint64(src[48:])), Count: be.Uint32(src[20:]),
 		PrevChain: be.Uint64(src[56:]),
-		Millis:    int64(be.Uint64(src[64:])), //nolint:gosec // G115: bit pattern
-		Uptime:    int64(be.Uint64(src[72:])), //nolint:gosec // G115: bit pattern
+		Millis:    int64(be.Uint64(src[64:])),
+		Uptime:    int64(be.Uint64(src[72:])),
 		Synced:    flags&flagSynced != 0,
 		zstd:      flags&flagZstd != 0, stored: int(be.Uint32(src[12:])), rawBytes: be.Uint32(src[16:]), crc: be.Uint32(src[4:]),
 	}

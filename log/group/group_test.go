@@ -10,10 +10,11 @@ import (
 	"testing"
 
 	"github.com/klauspost/compress/zstd"
-	"github.com/tributary-edge/tributary"
-	"github.com/tributary-edge/tributary/log/record"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/tributary-edge/tributary"
+	"github.com/tributary-edge/tributary/log/record"
 )
 
 // codec returns what the store compresses and decompresses with.

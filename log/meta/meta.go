@@ -16,8 +16,10 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/tributary-edge/tributary"
 	bolt "go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
+
+	"github.com/tributary-edge/tributary"
 )
 
 // FileName is the name of the file in the data directory.
@@ -49,7 +51,7 @@ func Open(dir string) (d *DB, aside string, err error) {
 		return d, "", nil
 	}
 	var version *VersionError
-	if errors.As(err, &version) || errors.Is(err, os.ErrPermission) || errors.Is(err, bolt.ErrTimeout) {
+	if errors.As(err, &version) || errors.Is(err, os.ErrPermission) || errors.Is(err, bolterrors.ErrTimeout) {
 		return nil, "", err
 	}
 	aside = fmt.Sprintf("%s.damaged-%d", path, time.Now().Unix())
@@ -145,7 +147,7 @@ func (d *DB) Positions() (all []tributary.Position, err error) {
 		return tx.Bucket(bucketPositions).ForEach(func(k, v []byte) error {
 			var p position
 			if len(k) != len(tributary.LedgerID{}) || json.Unmarshal(v, &p) != nil {
-				return nil // a hint that cannot be read is no hint
+				return nil //nolint:nilerr // a hint that cannot be read is no hint
 			}
 			all = append(all, tributary.Position{Ledger: tributary.LedgerID(k), Next: p.Next, Chain: p.Chain})
 			return nil

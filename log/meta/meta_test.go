@@ -6,9 +6,20 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/tributary-edge/tributary"
 	bolt "go.etcd.io/bbolt"
+
+	"github.com/tributary-edge/tributary"
 )
+
+// closeAfter closes d when the test ends.
+func closeAfter(t *testing.T, d *DB) {
+	t.Helper()
+	t.Cleanup(func() {
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
 
 func TestSurvivesReopen(t *testing.T) {
 	dir := t.TempDir()
@@ -36,7 +47,7 @@ func TestSurvivesReopen(t *testing.T) {
 	if err != nil || aside != "" {
 		t.Fatal(aside, err)
 	}
-	defer d.Close()
+	closeAfter(t, d)
 	if id, err := d.Start(); err != nil || id.Node != first.Node || id.Boots != 2 {
 		t.Error(id, err)
 	}
@@ -78,7 +89,7 @@ func TestDamagedIsSetAside(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer d.Close()
+			closeAfter(t, d)
 			if _, err := os.Stat(aside); err != nil {
 				t.Errorf("not set aside as %q: %v", aside, err)
 			}

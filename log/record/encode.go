@@ -60,6 +60,6 @@ func nullableBytes(b []byte) int {
 }
 
 func varintBytes(v int64) int {
-	zigzag := uint64(v)<<1 ^ uint64(v>>63) //nolint:gosec // G115: the bit pattern is meant
+	zigzag := uint64(v)<<1 ^ uint64(v>>63)
 	return (bits.Len64(zigzag|1) + 6) / 7
 }

@@ -80,7 +80,7 @@ func Start(f disk.File, seq uint64, bytes int64) (*Segment, error) {
 	be.PutUint16(page[8:], Version)
 	be.PutUint64(page[16:], s.Seq)
 	be.PutUint64(page[24:], s.Salt)
-	be.PutUint64(page[32:], uint64(bytes)) //nolint:gosec // G115: sizes are not negative
+	be.PutUint64(page[32:], uint64(bytes))
 	be.PutUint32(page[4:], group.Checksum(page[8:]))
 	if _, err := f.WriteAt(page, 0); err != nil {
 		return nil, fmt.Errorf("write segment header: %w", err)

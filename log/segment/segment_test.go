@@ -21,7 +21,7 @@ const testBytes = HeaderBytes + 32*group.PageBytes + FooterBytes
 type writer struct {
 	*Segment
 
-	t      testing.TB
+	tb     testing.TB
 	disk   *disktest.Disk
 	sum    Summary
 	commit uint64
@@ -29,21 +29,21 @@ type writer struct {
 	build  group.Builder
 }
 
-func newSegment(t testing.TB, seq uint64) *writer {
-	t.Helper()
+func newSegment(tb testing.TB, seq uint64) *writer {
+	tb.Helper()
 	d := disktest.New(1 << 30)
 	f, err := d.Create(Name(seq))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if err := Fill(f, testBytes); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	s, err := Start(f, seq, testBytes)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	return &writer{Segment: s, t: t, disk: d, sum: NewSummary(), commit: 100, next: map[byte]group.Header{}}
+	return &writer{Segment: s, tb: tb, disk: d, sum: NewSummary(), commit: 100, next: map[byte]group.Header{}}
 }
 
 // group returns the frame and the padded bytes of the next group of a ledger,
@@ -76,10 +76,10 @@ func (w *writer) add(ledger byte, size int) (at int64) {
 
 func (w *writer) write(at int64, b []byte) {
 	if _, err := w.File.WriteAt(b, at); err != nil {
-		w.t.Fatal(err)
+		w.tb.Fatal(err)
 	}
 	if err := w.File.Sync(); err != nil {
-		w.t.Fatal(err)
+		w.tb.Fatal(err)
 	}
 }
 
@@ -87,20 +87,20 @@ func (w *writer) write(at int64, b []byte) {
 func (w *writer) flip(at int64) {
 	var b [1]byte
 	if _, err := w.File.ReadAt(b[:], at); err != nil {
-		w.t.Fatal(err)
+		w.tb.Fatal(err)
 	}
 	w.write(at, []byte{b[0] ^ 0x40})
 }
 
 func (w *writer) scan(expect uint64) Scan {
-	w.t.Helper()
+	w.tb.Helper()
 	s, err := Open(w.File, w.Seq)
 	if err != nil {
-		w.t.Fatal(err)
+		w.tb.Fatal(err)
 	}
 	sc, err := s.Scan(expect, nil)
 	if err != nil {
-		w.t.Fatal(err)
+		w.tb.Fatal(err)
 	}
 	return sc
 }
@@ -160,7 +160,7 @@ func TestTorn(t *testing.T) {
 	_, _, padded := w.group(1, 6000)
 	size := int(binary.BigEndian.Uint32(padded[36:]))
 	for cut := 0; cut < group.FrameBytes+size; cut += 1 + cut/50 {
-		torn := append([]byte(nil), padded[:cut]...)
+		torn := bytes.Clone(padded[:cut])
 		w.write(w.sum.End, append(torn, make([]byte, len(padded)-cut)...))
 		sc := w.scan(101)
 		if !reflect.DeepEqual(sc.Summary, w.sum) || len(sc.Rot) > 0 || len(sc.Stray) > 0 || sc.Torn != (cut >= group.FrameBytes-8) {

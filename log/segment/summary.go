@@ -3,6 +3,7 @@ package segment
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"github.com/tributary-edge/tributary"
 	"github.com/tributary-edge/tributary/log/group"
@@ -53,9 +54,9 @@ func (s *Summary) Add(f group.Frame, h *group.Header) {
 
 // marked says whether span i has a mark close enough to s.End.
 func (s *Summary) marked(i int) bool {
-	for k := len(s.Marks) - 1; k >= 0; k-- {
-		if s.Marks[k].Span == i {
-			return s.End-s.Marks[k].At < MarkEvery
+	for _, m := range slices.Backward(s.Marks) {
+		if m.Span == i {
+			return s.End-m.At < MarkEvery
 		}
 	}
 	return false
@@ -63,8 +64,8 @@ func (s *Summary) marked(i int) bool {
 
 // last returns the index of the last span of a ledger, or -1.
 func (s *Summary) last(id tributary.LedgerID) int {
-	for i := len(s.Spans) - 1; i >= 0; i-- {
-		if s.Spans[i].Ledger == id {
+	for i, p := range slices.Backward(s.Spans) {
+		if p.Ledger == id {
 			return i
 		}
 	}
@@ -105,11 +106,11 @@ func (s *Summary) encode(seg *Segment) []byte {
 	be.PutUint64(b[24:], seg.Salt)
 	be.PutUint64(b[32:], s.FirstCommit)
 	be.PutUint64(b[40:], s.LastCommit)
-	be.PutUint64(b[48:], uint64(s.MinMillis)) //nolint:gosec // G115: bit pattern
-	be.PutUint64(b[56:], uint64(s.MaxMillis)) //nolint:gosec // G115: bit pattern
-	be.PutUint32(b[64:], uint32(s.End))       //nolint:gosec // G115: a segment is at most 64 MiB
+	be.PutUint64(b[48:], uint64(s.MinMillis))
+	be.PutUint64(b[56:], uint64(s.MaxMillis))
+	be.PutUint32(b[64:], uint32(s.End))
 	be.PutUint16(b[68:], uint16(len(s.Spans)))
-	be.PutUint16(b[70:], uint16(len(marks))) //nolint:gosec // G115: bounded above
+	be.PutUint16(b[70:], uint16(len(marks)))
 	at := footerFixed
 	for _, p := range s.Spans {
 		copy(b[at:], p.Ledger[:])
@@ -121,7 +122,7 @@ func (s *Summary) encode(seg *Segment) []byte {
 	}
 	for _, m := range marks {
 		be.PutUint64(b[at:], uint64(m.LSN))
-		be.PutUint64(b[at+8:], uint64(m.At)<<16|uint64(m.Span)) //nolint:gosec // G115: a position below 2^26
+		be.PutUint64(b[at+8:], uint64(m.At)<<16|uint64(m.Span))
 		at += markBytes
 	}
 	be.PutUint32(b[4:], group.Checksum(b[8:]))
@@ -137,7 +138,7 @@ func decodeFooter(b []byte, seg *Segment) (s Summary, ok bool) {
 	}
 	s = Summary{
 		End: int64(be.Uint32(b[64:])), FirstCommit: be.Uint64(b[32:]), LastCommit: be.Uint64(b[40:]),
-		MinMillis: int64(be.Uint64(b[48:])), MaxMillis: int64(be.Uint64(b[56:])), //nolint:gosec // G115: bit patterns
+		MinMillis: int64(be.Uint64(b[48:])), MaxMillis: int64(be.Uint64(b[56:])),
 	}
 	spans, marks := int(be.Uint16(b[68:])), int(be.Uint16(b[70:]))
 	if s.End < HeaderBytes || s.End > seg.End() || footerFixed+spans*spanBytes+marks*markBytes > FooterBytes {
@@ -155,7 +156,7 @@ func decodeFooter(b []byte, seg *Segment) (s Summary, ok bool) {
 	}
 	for range marks {
 		word := be.Uint64(b[at+8:])
-		m := Mark{LSN: tributary.LSN(be.Uint64(b[at:])), At: int64(word >> 16), Span: int(word & 0xffff)} //nolint:gosec // G115: 48 bits
+		m := Mark{LSN: tributary.LSN(be.Uint64(b[at:])), At: int64(word >> 16), Span: int(word & 0xffff)}
 		if m.Span >= spans || m.At < HeaderBytes || m.At >= s.End {
 			return Summary{}, false
 		}

@@ -33,7 +33,7 @@ func flood(tb testing.TB, fs disk.FS, n, window int, from func()) Stats {
 			all.Done()
 		}
 	})
-	ctx, stop := context.WithCancel(context.Background())
+	ctx, stop := context.WithCancel(tb.Context())
 	done := make(chan error, 1)
 	go func() { done <- l.Run(ctx) }()
 	r := record.Record{

@@ -89,7 +89,7 @@ func (l *Log) take() (g *group.Builder, tickets []tributary.Ticket, base tributa
 		return nil, nil, 0
 	}
 	g, tickets = l.gather, l.tickets
-	base = l.next - tributary.LSN(g.Count()) //nolint:gosec // G115: counts are not negative
+	base = l.next - tributary.LSN(g.Count())
 	l.gather, l.tickets, l.idle, l.spareTix = l.idle, l.spareTix, nil, nil
 	if l.gather == nil {
 		l.gather = &group.Builder{}
@@ -189,7 +189,7 @@ func (l *Log) fail(cause error, tickets []tributary.Ticket) error {
 	l.mu.Lock()
 	l.failed = fmt.Errorf("%w: %w", ErrFailed, cause)
 	err, waiting := l.failed, l.tickets
-	base := l.next - tributary.LSN(len(waiting)) //nolint:gosec // G115: counts are not negative
+	base := l.next - tributary.LSN(len(waiting))
 	l.tickets = nil
 	l.changed.Broadcast()
 	l.mu.Unlock()

@@ -91,7 +91,7 @@ func seeds(t *testing.T, n uint64) func(func(uint64) bool) {
 		n = 1
 	}
 	return func(yield func(uint64) bool) {
-		for seed := from; seed < from+n && !t.Failed() && yield(seed); seed++ { //nolint:revive // the loop is in yield
+		for seed := from; seed < from+n && !t.Failed() && yield(seed); seed++ {
 		}
 	}
 }
@@ -437,7 +437,7 @@ func (p *process) abandon() {
 	}
 	p.disk().Fail(func(disktest.Op) error { return disktest.ErrOff })
 	p.cancel()
-	<-p.done
+	<-p.done //nolint:errcheck // its disk is off: it may say anything
 }
 
 func (p *process) disk() *disktest.Disk { return p.fs.(*disktest.Disk) }

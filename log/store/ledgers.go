@@ -32,22 +32,18 @@ func (l *Log) Ledgers() []LedgerInfo {
 	return all
 }
 
-// bounds returns what is held of a ledger; held is false when that is nothing.
-func (l *Log) bounds(id tributary.LedgerID) (from, to tributary.LSN, held bool) {
+// base returns the oldest LSN that is held of a ledger; held is false when none is.
+func (l *Log) base(id tributary.LedgerID) (lsn tributary.LSN, held bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, s := range l.segs {
 		for _, p := range s.sum.Spans {
-			if p.Ledger != id {
-				continue
+			if p.Ledger == id {
+				return p.From, true
 			}
-			if !held {
-				from, held = p.From, true
-			}
-			to = p.To
 		}
 	}
-	return from, to, held
+	return 0, false
 }
 
 // where is the place of a record: in a segment, between two positions.

@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"github.com/klauspost/compress/zstd"
+
 	"github.com/tributary-edge/tributary"
 	"github.com/tributary-edge/tributary/log/disk"
 	"github.com/tributary-edge/tributary/log/group"

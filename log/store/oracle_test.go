@@ -61,7 +61,7 @@ func (o *oracle) check(l *Log) error {
 }
 
 func (h *history) check(l *Log) error {
-	from, _, held := l.bounds(h.id)
+	from, held := l.base(h.id)
 	if !held {
 		if h.promised > h.forwarded {
 			return fmt.Errorf("D1, D3: nothing is left; records up to %d were promised, up to %d forwarded", h.promised, h.forwarded)
@@ -102,7 +102,7 @@ func (h *history) compare(at tributary.LSN, c *record.Chunk) error {
 	if c.From != at || c.Next != at+tributary.LSN(len(c.Entries)) || c.Next == at {
 		return fmt.Errorf("L1: chunk [%d, %d) with %d records, asked for %d", c.From, c.Next, len(c.Entries), at)
 	}
-	if int(c.Next) > len(h.entries) { //nolint:gosec // G115: small
+	if int(c.Next) > len(h.entries) {
 		return fmt.Errorf("D3: records up to %d, but only %d were ever appended", c.Next, len(h.entries))
 	}
 	for i := range c.Entries {

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 
 	"github.com/klauspost/compress/zstd"
+
 	"github.com/tributary-edge/tributary"
 	"github.com/tributary-edge/tributary/log/disk"
 	"github.com/tributary-edge/tributary/log/group"
@@ -63,8 +64,8 @@ func (r *Reader) Ledger() tributary.LedgerID { return r.id }
 
 // Base returns the oldest LSN that is still held, or 0 when nothing is yet.
 func (r *Reader) Base() tributary.LSN {
-	from, _, _ := r.log.bounds(r.id)
-	return from
+	base, _ := r.log.base(r.id)
+	return base
 }
 
 // Read returns the whole groups from record from on, which must be where a
@@ -89,7 +90,7 @@ func (r *Reader) Read(ctx context.Context, from tributary.LSN, maxBytes int) (re
 		}
 		n, err := r.group(w, &c, maxBytes-size)
 		if c.Next > from && (err != nil || n == 0) {
-			return c, nil
+			return c, nil //nolint:nilerr // as above
 		}
 		if err != nil {
 			return record.Chunk{}, err
@@ -150,13 +151,8 @@ func (r *Reader) group(w where, c *record.Chunk, room int) (int, error) {
 // leaves r.at there. It returns no bytes if they are more than room. It passes
 // over damaged groups; if lsn was in one of them, the error is a *HoleError.
 func (r *Reader) seek(w where, lsn tributary.LSN, room int) (h group.Header, b []byte, err error) {
-	if r.seg == nil || r.seg.Seq != w.seq {
-		if err := r.enter(w.seq); err != nil {
-			return h, nil, err
-		}
-		r.at = w.at
-	} else if r.lsn != lsn || r.at < w.at {
-		r.at = w.at
+	if err := r.approach(w, lsn); err != nil {
+		return h, nil, err
 	}
 	buf := make([]byte, group.FrameBytes+group.HeaderBytes)
 	for r.at < w.end {
@@ -193,6 +189,20 @@ func (r *Reader) seek(w where, lsn tributary.LSN, room int) (h group.Header, b [
 		return h, b, nil
 	}
 	return h, nil, r.hole(lsn, w.to)
+}
+
+// approach opens the segment of w, and moves to w unless r.at is nearer to lsn.
+func (r *Reader) approach(w where, lsn tributary.LSN) error {
+	if r.seg == nil || r.seg.Seq != w.seq {
+		if err := r.enter(w.seq); err != nil {
+			return err
+		}
+		r.at = w.at
+	}
+	if r.lsn != lsn || r.at < w.at {
+		r.at = w.at
+	}
+	return nil
 }
 
 // hole says that a damaged group was passed over, unless the segment was used

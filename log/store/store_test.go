@@ -111,7 +111,7 @@ func readAll(t *testing.T, l *Log, id tributary.LedgerID) []record.Entry {
 func TestDense(t *testing.T) {
 	for _, compress := range []bool{false, true} {
 		d := disktest.New(1 << 30)
-		l := start(t, d, Options{MaxBytes: 1 << 20, Compress: compress})
+		l := start(t, d, Options{MaxBytes: 32 << 20, Compress: compress})
 		rng := rand.New(rand.NewPCG(1, 2))
 		const total = 5000
 		var want []string
@@ -128,7 +128,7 @@ func TestDense(t *testing.T) {
 			t.Fatalf("%d acknowledged, want %d", l.count(), total)
 		}
 
-		again := start(t, d, Options{MaxBytes: 1 << 20})
+		again := start(t, d, Options{MaxBytes: 32 << 20})
 		offsets := map[string]int64{}
 		all := readAll(t, again.Log, l.Ledger())
 		for n, e := range all {
@@ -237,7 +237,7 @@ func TestOneFlushForAll(t *testing.T) {
 		synctest.Wait()
 		d.Fail(func(op disktest.Op) error {
 			if op.Kind == "sync" {
-				time.Sleep(20 * time.Millisecond) // a card; the bubble's time
+				time.Sleep(20 * time.Millisecond) //nolint:forbidigo // a card, in bubble time
 			}
 			return nil
 		})
@@ -245,14 +245,14 @@ func TestOneFlushForAll(t *testing.T) {
 		if _, err := l.Append(rec("s", 0, 1), tributary.Ticket{}); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(time.Millisecond) // the first flush is under way
+		time.Sleep(time.Millisecond) //nolint:forbidigo // bubble time: the first flush is under way
 		for n := range 100 {
 			if _, err := l.Append(rec("s", 0, 2+n), tributary.Ticket{}); err != nil {
 				t.Fatal(err)
 			}
 		}
 		for l.count() < 102 {
-			time.Sleep(time.Millisecond)
+			time.Sleep(time.Millisecond) //nolint:forbidigo // bubble time
 		}
 		if took, flushes := time.Since(from), l.Stats().Flushes-before; flushes != 2 || took > 50*time.Millisecond {
 			t.Errorf("%d flushes in %v, want 2 in about 40ms", flushes, took)
@@ -264,7 +264,7 @@ func TestOneFlushForAll(t *testing.T) {
 // D3: a reader that follows sees every record once, in order, and is woken
 // without polling.
 func TestTailFollows(t *testing.T) {
-	l := start(t, disktest.New(1<<30), Options{MaxBytes: 4 << 20})
+	l := start(t, disktest.New(1<<30), Options{MaxBytes: 32 << 20})
 	r, err := l.Reader(l.Ledger())
 	if err != nil {
 		t.Fatal(err)
@@ -313,12 +313,12 @@ func TestAge(t *testing.T) {
 			}
 		}
 		full := len(l.held())
-		time.Sleep(3 * time.Hour)
+		time.Sleep(3 * time.Hour) //nolint:forbidigo // bubble time
 		if len(l.held()) != full {
 			t.Fatal("segments went that are not in Kafka")
 		}
 		l.Forwarded(l.Ledger(), 100)
-		time.Sleep(2 * time.Minute)
+		time.Sleep(2 * time.Minute) //nolint:forbidigo // bubble time
 		if len(l.held()) >= full {
 			t.Error("old forwarded segments stay")
 		}
@@ -340,7 +340,7 @@ func TestRotIsNotTorn(t *testing.T) {
 		if _, err := l.Append(rec("s", 0, n), tributary.Ticket{}); err != nil {
 			t.Fatal(err)
 		}
-		for l.Durable() != tributary.LSN(n+1) { //nolint:revive // a group for each record: wait for its commit
+		for l.Durable() != tributary.LSN(n+1) { // a group for each record: wait for its commit
 			r, _ := l.Reader(l.Ledger())
 			_, _ = r.Read(t.Context(), tributary.LSN(n), 1)
 			r.Close()

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/klauspost/compress/zstd"
+
 	"github.com/tributary-edge/tributary"
 	"github.com/tributary-edge/tributary/log/disk"
 	"github.com/tributary-edge/tributary/log/group"
@@ -31,15 +32,15 @@ type LedgerReport struct {
 	Groups   int
 }
 
-// A Fault is the first thing that is not as it should be.
-type Fault struct {
+// A FaultError is the first thing that is not as it should be.
+type FaultError struct {
 	Segment string
 	At      int64 // file position
 	What    string
 }
 
 // Error implements error.
-func (f *Fault) Error() string {
+func (f *FaultError) Error() string {
 	return fmt.Sprintf("segment %s, byte %d: %s", f.Segment, f.At, f.What)
 }
 
@@ -47,7 +48,7 @@ func (f *Fault) Error() string {
 // the LSNs of each ledger (L1), the offsets of each partition (L2) and the
 // commits have no gap. It changes nothing and may run beside the daemon; a
 // group that is being written may then look like a torn tail. The error is a
-// *Fault, or one of the disk.
+// *FaultError, or one of the disk.
 func Verify(fs disk.FS) (Report, error) {
 	start := time.Now()
 	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxMemory(group.MaxBody))
@@ -102,7 +103,7 @@ func (v *verifier) file(fs disk.FS, name string, seq uint64) (err error) {
 	s, err := segment.Open(f, seq)
 	if errors.Is(err, segment.ErrNoHeader) {
 		if s, err = segment.Salvage(f, seq); s != nil {
-			return &Fault{Segment: name, What: "the header is damaged; the groups behind it are there"}
+			return &FaultError{Segment: name, What: "the header is damaged; the groups behind it are there"}
 		}
 		if err == nil {
 			return nil // a free file: nothing is in it
@@ -121,14 +122,14 @@ func (v *verifier) file(fs disk.FS, name string, seq uint64) (err error) {
 		return err
 	}
 	if len(sc.Rot) > 0 {
-		return &Fault{Segment: name, At: sc.Rot[0].From, What: fmt.Sprintf("damaged up to byte %d: groups there were stored and cannot be read", sc.Rot[0].To)}
+		return &FaultError{Segment: name, At: sc.Rot[0].From, What: fmt.Sprintf("damaged up to byte %d: groups there were stored and cannot be read", sc.Rot[0].To)}
 	}
 	footer, sealed, err := s.Footer()
 	if err != nil && !errors.Is(err, io.EOF) {
 		return fmt.Errorf("segment %s: %w", name, err)
 	}
 	if sealed && footer.End != sc.End {
-		return &Fault{Segment: name, At: sc.End, What: fmt.Sprintf("the groups end here, the footer says at byte %d", footer.End)}
+		return &FaultError{Segment: name, At: sc.End, What: fmt.Sprintf("the groups end here, the footer says at byte %d", footer.End)}
 	}
 	if len(sc.Spans) > 0 {
 		v.report.Segments++
@@ -140,7 +141,7 @@ func (v *verifier) file(fs disk.FS, name string, seq uint64) (err error) {
 // group checks one group that is whole in itself against those before it.
 func (v *verifier) group(at int64, f group.Frame, h *group.Header, b []byte) error {
 	fault := func(format string, args ...any) error {
-		return &Fault{Segment: v.name, At: at, What: fmt.Sprintf(format, args...)}
+		return &FaultError{Segment: v.name, At: at, What: fmt.Sprintf(format, args...)}
 	}
 	if v.commit != 0 && f.Commit != v.commit && f.Commit != v.commit+1 {
 		return fault("commit %d follows commit %d: groups are missing", f.Commit, v.commit)

@@ -9,10 +9,11 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/tributary-edge/tributary/log/record"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/tributary-edge/tributary/log/record"
 )
 
 // uplinkWire is a network that can be cut in two ways.
@@ -221,6 +222,7 @@ func TestWeeksOfOutage(t *testing.T) {
 }
 
 func weeksOfOutage(t *testing.T, mode string) {
+	t.Helper()
 	b := newBubble(t)
 	defer func() { b.end() }()
 	const most = time.Hour // with the 15 s of the product this test is 100,000 tries
@@ -233,14 +235,14 @@ func weeksOfOutage(t *testing.T, mode string) {
 		l.fill("a", 10, 5)
 		took := b.waitFor("sentence", 21*time.Second, inState(Waiting))
 		t.Logf("%s: noticed after %v", mode, took)
-		time.Sleep(8 * 24 * time.Hour)
+		time.Sleep(8 * 24 * time.Hour) //nolint:forbidigo // bubble time
 		l.fill("a", 1000, 50)
 		b.wire.set("up")
 		b.waitFor("commit", most+time.Minute, committed(l.end()))
 		b.waitFor("forwarding", time.Second, inState(Forwarding))
 	}
 	// Quiet for longer than Kafka remembers us, with the uplink up.
-	time.Sleep(20 * 24 * time.Hour)
+	time.Sleep(20 * 24 * time.Hour) //nolint:forbidigo // bubble time
 	l.fill("a", 10, 5)
 	b.waitFor("commit", time.Minute, committed(l.end()))
 	checkExactlyOnce(t, l, readCommittedOver(t, b.wire, b.cluster, "a"))
@@ -292,7 +294,7 @@ func TestControlRecordsWait(t *testing.T) {
 		b.start(time.Minute)
 		for range 20 {
 			b.ledger.add(record.Record{Key: []byte("control")})
-			time.Sleep(100 * time.Millisecond)
+			time.Sleep(100 * time.Millisecond) //nolint:forbidigo // bubble time
 		}
 		if took := b.waitFor("commit", time.Minute, committed(20)); took < 5*time.Second || len(b.watch.commits) != 1 {
 			t.Errorf("%d transactions, %v after the last of 20 control records; want one after %v", len(b.watch.commits), took, quiet)

@@ -6,11 +6,12 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"github.com/tributary-edge/tributary"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/sasl"
 	"github.com/twmb/franz-go/pkg/sasl/plain"
 	"github.com/twmb/franz-go/pkg/sasl/scram"
+
+	"github.com/tributary-edge/tributary"
 )
 
 const (
@@ -131,7 +132,7 @@ func (p partitioner) ForTopic(topic string) kgo.TopicPartitioner {
 // gives to key.
 func hashPartition(key string, n int) int32 {
 	p := kgo.StickyKeyPartitioner(nil).ForTopic("")
-	return int32(p.Partition(&kgo.Record{Key: []byte(key)}, n)) //nolint:gosec // below n, which came as an int32
+	return int32(p.Partition(&kgo.Record{Key: []byte(key)}, n))
 }
 
 // grace is how long a transaction in flight may go on after Forward's context

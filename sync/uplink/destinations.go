@@ -127,7 +127,7 @@ func (f *forwarder) troubled(name string, err error) {
 }
 
 // topics returns the topics that l's records are meant for.
-func (l load) topics() map[string]bool {
+func (l *load) topics() map[string]bool {
 	names := map[string]bool{}
 	last := ""
 	for _, entries := range l.chunks {

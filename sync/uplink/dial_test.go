@@ -73,7 +73,7 @@ func (s *socks) serve(conn net.Conn) error {
 	}
 	_, _ = conn.Write([]byte{1, 0})
 	head := read(4)
-	host := ""
+	var host string
 	switch head[3] {
 	case 1:
 		host = net.IP(read(4)).String()

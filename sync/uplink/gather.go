@@ -99,7 +99,7 @@ func gather(ctx context.Context, src Source, from tributary.LSN, room int, linge
 				}
 			})
 			defer timer.Stop()
-			enough = grown
+			enough = grown //nolint:fatcontext // a child of ctx, never of the one before
 		case first:
 			still, cancel := context.WithTimeout(ctx, quiet)
 			defer cancel()

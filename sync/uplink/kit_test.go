@@ -13,11 +13,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tributary-edge/tributary"
-	"github.com/tributary-edge/tributary/log/record"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/tributary-edge/tributary"
+	"github.com/tributary-edge/tributary/log/record"
 )
 
 // ledger is a Source in memory.

@@ -6,8 +6,9 @@ import (
 	"fmt"
 	"strconv"
 
-	"github.com/tributary-edge/tributary"
 	"github.com/twmb/franz-go/pkg/kerr"
+
+	"github.com/tributary-edge/tributary"
 )
 
 // poison is what is known about records that Kafka refuses for good.

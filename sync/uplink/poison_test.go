@@ -7,12 +7,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tributary-edge/tributary"
-	"github.com/tributary-edge/tributary/log/record"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/tributary-edge/tributary"
+	"github.com/tributary-edge/tributary/log/record"
 )
 
 // noise is what zstd cannot shrink.

@@ -6,10 +6,11 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/tributary-edge/tributary"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/tributary-edge/tributary"
 )
 
 // The bytes are fixed for ever: docs/format/positions.md.
@@ -35,7 +36,7 @@ func TestHashPartition(t *testing.T) {
 		"a-little-bit-longer-string": -1486304829, "lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8": -58897971, "abc": 479470107,
 	} {
 		for _, n := range []int{1, 2, 16, 17} {
-			if got, want := hashPartition(key, n), (murmur2&0x7fffffff)%int32(n); got != want { //nolint:gosec // small
+			if got, want := hashPartition(key, n), (murmur2&0x7fffffff)%int32(n); got != want {
 				t.Errorf("%q is in partition %d of %d, want %d", key, got, n, want)
 			}
 		}
@@ -138,7 +139,7 @@ func TestStopped(t *testing.T) {
 				}
 				return
 			}
-			var stopped *Stopped
+			var stopped *StoppedError
 			if !errors.As(err, &stopped) || !strings.Contains(err.Error(), do.want) || stopped.Do == "" {
 				t.Errorf("got %v; want to be stopped with %q and told what to do", err, do.want)
 			}
@@ -172,12 +173,12 @@ func TestAbsentIsNotZero(t *testing.T) {
 	cfg := config(c)
 	cfg.Hint = 30
 	err := quick(t, cfg, l, newLog()).run(t.Context())
-	if !errors.As(err, new(*Stopped)) {
+	if !errors.As(err, new(*StoppedError)) {
 		t.Errorf("got %v; want to be stopped", err)
 	}
 	l.from = 10 // the hint is lost as well, but the log was trimmed
 	err = quick(t, config(c), l, newLog()).run(t.Context())
-	if !errors.As(err, new(*Stopped)) {
+	if !errors.As(err, new(*StoppedError)) {
 		t.Errorf("got %v; want to be stopped", err)
 	}
 	if n := len(readCommitted(t, c.ListenAddrs(), "a")); n != 30 {

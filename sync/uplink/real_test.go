@@ -13,10 +13,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tributary-edge/tributary"
-	"github.com/tributary-edge/tributary/log/record"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/tributary-edge/tributary"
+	"github.com/tributary-edge/tributary/log/record"
 )
 
 // These tests run against the Apache Kafka at $KAFKA (host:port):
@@ -26,8 +27,8 @@ import (
 // They are for what kfake is kinder about: CONCURRENT_TRANSACTIONS, stale epochs,
 // and what Kafka's LogValidator refuses.
 
-// real returns a config for the Kafka at $KAFKA, with topics of its own.
-func real(t testing.TB) (cfg Config, topic func(string) string, kafka *kadm.Client) {
+// realKafka returns a config for the Kafka at $KAFKA, with topics of its own.
+func realKafka(t testing.TB) (cfg Config, topic func(string) string, kafka *kadm.Client) {
 	t.Helper()
 	broker := os.Getenv("KAFKA")
 	if broker == "" {
@@ -62,7 +63,7 @@ func create(t testing.TB, kafka *kadm.Client, topic string, partitions int32, co
 // U1, U2, U3: forwarders are killed and taken over in the middle of their
 // transactions, and go on beside their successors.
 func TestRealTakeOver(t *testing.T) {
-	cfg, topic, kafka := real(t)
+	cfg, topic, kafka := realKafka(t)
 	create(t, kafka, topic("a"), 3)
 	create(t, kafka, topic("b"), 3)
 	seed := *chaosSeed
@@ -109,7 +110,7 @@ func TestRealTakeOver(t *testing.T) {
 // A successor takes over an open transaction: Kafka answers
 // CONCURRENT_TRANSACTIONS until it has aborted it.
 func TestRealTakeOverOfOpenTransaction(t *testing.T) {
-	cfg, topic, kafka := real(t)
+	cfg, topic, kafka := realKafka(t)
 	create(t, kafka, topic("a"), 3)
 	l := newLedger()
 	for round := range 5 {
@@ -160,7 +161,7 @@ func must(c Config, err error) Config {
 // U1, U2, U4: what Kafka's own validation refuses: a record without a key for a
 // compacted topic, records larger than a topic takes, a name no topic can have.
 func TestRealPoison(t *testing.T) {
-	cfg, topic, kafka := real(t)
+	cfg, topic, kafka := realKafka(t)
 	create(t, kafka, topic("compacted"), 2, "cleanup.policy=compact")
 	create(t, kafka, topic("small"), 1, "max.message.bytes=10000")
 	create(t, kafka, topic("dead"), 1, "max.message.bytes=30000")
@@ -205,7 +206,7 @@ func TestRealPoison(t *testing.T) {
 
 // U4: a clock that is two hours ahead is waited for, with a sentence.
 func TestRealTimestampAhead(t *testing.T) {
-	cfg, topic, _ := real(t)
+	cfg, topic, _ := realKafka(t)
 	l, watch := newLedger(), newLog()
 	l.add(record.Record{Stream: topic("a"), Millis: time.Now().Add(2 * time.Hour).UnixMilli(), Key: []byte("k"), Value: []byte("v")})
 	stop := start(t, quick(t, cfg, l, watch))
@@ -215,7 +216,7 @@ func TestRealTimestampAhead(t *testing.T) {
 
 // U4: a missing topic, and then one that is there.
 func TestRealTopicMissing(t *testing.T) {
-	cfg, topic, kafka := real(t)
+	cfg, topic, kafka := realKafka(t)
 	cfg.CreateTopics = false
 	create(t, kafka, cfg.PositionsTopic, 2, "cleanup.policy=compact")
 	create(t, kafka, cfg.DeadLetter, 1)
@@ -239,7 +240,7 @@ func TestRealTopicMissing(t *testing.T) {
 // U4: a topic that may be seen and not written to. It needs an authorizer, as
 // with KAFKA_ACL=1 deploy/kafka-dev/kafka.sh up.
 func TestRealTopicForbidden(t *testing.T) {
-	cfg, topic, kafka := real(t)
+	cfg, topic, kafka := realKafka(t)
 	create(t, kafka, topic("b"), 1)
 	deny := kadm.NewACLs().Topics(topic("b")).ResourcePatternType(kadm.ACLPatternLiteral).Operations(kadm.OpWrite).Deny("User:ANONYMOUS").DenyHosts()
 	allow := kadm.NewACLs().Topics(topic("b")).ResourcePatternType(kadm.ACLPatternLiteral).Operations(kadm.OpDescribe).Allow("User:ANONYMOUS").AllowHosts()

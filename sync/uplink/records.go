@@ -7,10 +7,11 @@ import (
 	"strings"
 	"time"
 
-	"github.com/tributary-edge/tributary"
-	"github.com/tributary-edge/tributary/log/record"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/tributary-edge/tributary"
+	"github.com/tributary-edge/tributary/log/record"
 )
 
 // Headers that the uplink adds. Their names are fixed for ever.

@@ -47,7 +47,7 @@ func (s *session) readPosition(ctx context.Context) (found, error) {
 	}
 	home := hashPartition(s.cfg.positionKey(s.src.Ledger()), len(extents))
 	order := []int32{home}
-	for p := range int32(len(extents)) { //nolint:gosec // partitions are counted in int32
+	for p := range int32(len(extents)) {
 		if p != home {
 			order = append(order, p)
 		}
@@ -62,7 +62,7 @@ func (s *session) readPosition(ctx context.Context) (found, error) {
 		}
 		at, err := decodePosition(value)
 		if err != nil {
-			return found{}, &Stopped{
+			return found{}, &StoppedError{
 				What: fmt.Sprintf("The position of ledger %v in Kafka topic %s cannot be read: %v", s.src.Ledger(), s.cfg.PositionsTopic, err),
 				Do:   "If a newer program wrote it, update this one. Otherwise ask the operator where to go on.",
 			}
@@ -110,7 +110,7 @@ func (s *session) listOffsets(ctx context.Context, timestamp int64, of []extent,
 	topic.Topic = s.cfg.PositionsTopic
 	for p := range of {
 		partition := kmsg.NewListOffsetsRequestTopicPartition()
-		partition.Partition, partition.Timestamp = int32(p), timestamp //nolint:gosec // an index of partitions
+		partition.Partition, partition.Timestamp = int32(p), timestamp
 		topic.Partitions = append(topic.Partitions, partition)
 	}
 	req := kmsg.NewPtrListOffsetsRequest()

@@ -6,8 +6,9 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/tributary-edge/tributary"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/tributary-edge/tributary"
 )
 
 // session is one client's life: from the fence to the first error. It is never
@@ -85,7 +86,7 @@ func (s *session) fence(ctx context.Context) error {
 		return fmt.Errorf("fence: %w", err)
 	}
 	if id < 0 {
-		return &Stopped{
+		return &StoppedError{
 			What: "This Kafka has no transactions (it does not know InitProducerID), and without them nothing can be sent exactly once",
 			Do:   "Use Apache Kafka 2.5 or newer, or a service that has transactions.",
 		}
@@ -100,7 +101,7 @@ func (s *session) resume(at found) error {
 	ledger, base := s.src.Ledger(), s.src.Base()
 	if !at.ok {
 		if s.floor > 0 || base > 0 {
-			return &Stopped{
+			return &StoppedError{
 				What: fmt.Sprintf("Kafka topic %s has no position of ledger %v, but %d records of it were committed", s.cfg.PositionsTopic, ledger, max(s.floor, base)),
 				Do:   "Find out whether the topic was deleted, or this is another Kafka. Restore it, or ask the operator where to go on.",
 			}
@@ -116,32 +117,32 @@ func (s *session) resume(at found) error {
 		return err
 	}
 	if p.KafkaClusterID != "" && s.clusterID != "" && p.KafkaClusterID != s.clusterID {
-		return &Stopped{
+		return &StoppedError{
 			What: fmt.Sprintf("The position of ledger %v was written in Kafka cluster %s, but this is cluster %s", ledger, p.KafkaClusterID, s.clusterID),
 			Do:   "A mirror does not carry transactions over, so records may be missing or double here. Point [kafka] brokers at the old cluster, or ask the operator where to go on.",
 		}
 	}
 	if next < s.floor {
-		return &Stopped{
+		return &StoppedError{
 			What: fmt.Sprintf("Kafka says that ledger %v is committed up to record %d, but it had been committed up to %d", ledger, next, s.floor),
 			Do:   "This Kafka has lost data, or was restored from a backup. Ask the operator where to go on.",
 		}
 	}
 	if next < base {
-		return &Stopped{
+		return &StoppedError{
 			What: fmt.Sprintf("Kafka has ledger %v up to record %d, but this node holds it only from %d", ledger, next, base),
 			Do:   "Find the records between on another node of the site.",
 		}
 	}
 	have, ok := s.src.ChainAt(next)
 	if !ok {
-		return &Stopped{
+		return &StoppedError{
 			What: fmt.Sprintf("Kafka has ledger %v up to record %d, which is not the end of a group on this node, or is beyond what its disk holds", ledger, next),
 			Do:   "The disk has lost records that it had confirmed; Kafka has them. Check the disk, and the ledger with `tributary verify`.",
 		}
 	}
 	if have != chain {
-		return &Stopped{
+		return &StoppedError{
 			What: fmt.Sprintf("Ledger %v is not the same on this node and in Kafka: at record %d the chain here is %016x and there %016x", ledger, next, have, chain),
 			Do:   "The disk was copied or restored while the program ran. Check the ledger with `tributary verify`.",
 		}

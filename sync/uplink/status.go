@@ -69,15 +69,15 @@ type Counters struct {
 	Fenced       uint64 // tries that ended because another forwarder took over
 }
 
-// Stopped says that a ledger cannot be forwarded before a person has looked at
-// it: what Kafka holds and what this node holds contradict each other, and going
+// StoppedError says that a ledger cannot be forwarded before a person has looked
+// at it: what Kafka holds and what this node holds contradict each other, and going
 // on could lose or double records. The ledger is as it was. Forward returns it.
-type Stopped struct {
+type StoppedError struct {
 	What string // what contradicts
 	Do   string // what to do
 }
 
 // Error returns what happened, what is safe and what to do.
-func (s *Stopped) Error() string {
+func (s *StoppedError) Error() string {
 	return s.What + ". Nothing is lost: the records stay on this node, and none was sent twice. " + s.Do
 }

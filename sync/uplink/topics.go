@@ -52,7 +52,7 @@ func (s *session) metadata(ctx context.Context, names ...string) (map[string]top
 	req.IncludeTopicAuthorizedOperations = true
 	for _, name := range names {
 		t := kmsg.NewMetadataRequestTopic()
-		t.Topic = kmsg.StringPtr(name)
+		t.Topic = new(name)
 		req.Topics = append(req.Topics, t)
 	}
 	resp, err := req.RequestWith(ctx, s.cl)
@@ -114,7 +114,7 @@ func (s *session) lookAround(ctx context.Context) error {
 	}
 	s.clusterID = cluster
 	if want := s.cfg.KafkaClusterID; want != "" && cluster != "" && want != cluster {
-		return &Stopped{
+		return &StoppedError{
 			What: fmt.Sprintf("This is Kafka cluster %s, but this node has forwarded to cluster %s", cluster, want),
 			Do:   "Point [kafka] brokers at the old cluster, or ask the operator where to go on.",
 		}
@@ -138,11 +138,11 @@ func (s *session) lookAround(ctx context.Context) error {
 // that is away for months must not depend on nobody ever adding that.
 func positionsConfig() map[string]*string {
 	return map[string]*string{
-		"cleanup.policy":            kadm.StringPtr("compact"),
-		"retention.ms":              kadm.StringPtr("-1"),
-		"segment.bytes":             kadm.StringPtr("16777216"),
-		"segment.ms":                kadm.StringPtr("3600000"),
-		"min.cleanable.dirty.ratio": kadm.StringPtr("0.1"),
+		"cleanup.policy":            new("compact"),
+		"retention.ms":              new("-1"),
+		"segment.bytes":             new("16777216"),
+		"segment.ms":                new("3600000"),
+		"min.cleanable.dirty.ratio": new("0.1"),
 	}
 }
 
@@ -161,7 +161,7 @@ func (s *session) checkPolicy(ctx context.Context) error {
 	case err != nil:
 		return fmt.Errorf("describe topic %s: %w", s.cfg.PositionsTopic, err)
 	case policy != "compact":
-		return &Stopped{
+		return &StoppedError{
 			What: fmt.Sprintf("Kafka topic %s has cleanup.policy=%s, so Kafka would forget positions, and records would be sent again", s.cfg.PositionsTopic, policy),
 			Do: fmt.Sprintf("Run: kafka-configs --bootstrap-server %s --alter --entity-type topics --entity-name %s --add-config cleanup.policy=compact",
 				strings.Join(s.cfg.Brokers, ","), s.cfg.PositionsTopic),

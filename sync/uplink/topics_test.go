@@ -54,7 +54,7 @@ func TestPositionsTopicPolicy(t *testing.T) {
 	l := newLedger()
 	l.fill("a", 10, 10)
 	l.close()
-	var stopped *Stopped
+	var stopped *StoppedError
 	if err := quick(t, config(c), l, newLog()).run(t.Context()); !errors.As(err, &stopped) || !strings.Contains(stopped.Do, "cleanup.policy=compact") {
 		t.Errorf("got %v; want to be stopped and told the command", err)
 	}
@@ -182,7 +182,7 @@ func TestNoTransactions(t *testing.T) {
 	versions := kversion.V3_7_0()
 	versions.SetMaxKeyVersion(int16(kmsg.InitProducerID), -1)
 	c := cluster(t, kfake.SeedTopics(1, "a"), kfake.MaxVersions(versions))
-	var stopped *Stopped
+	var stopped *StoppedError
 	if err := quick(t, config(c), newLedger(), newLog()).run(t.Context()); !errors.As(err, &stopped) || !strings.Contains(stopped.What, "no transactions") {
 		t.Errorf("got %v; want to be stopped", err)
 	}

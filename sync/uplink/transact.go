@@ -7,9 +7,10 @@ import (
 	"sync"
 	"time"
 
-	"github.com/tributary-edge/tributary"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/tributary-edge/tributary"
 )
 
 // transact sends l and the position after it in one transaction, and returns

@@ -145,14 +145,15 @@ func (c Config) principal() string {
 }
 
 func createCommand(topic string, c Config) string {
-	command := "kafka-topics --bootstrap-server " + strings.Join(c.Brokers, ",") + " --create --topic " + topic
+	var command strings.Builder
+	fmt.Fprintf(&command, "kafka-topics --bootstrap-server %s --create --topic %s", strings.Join(c.Brokers, ","), topic)
 	if topic == c.PositionsTopic {
-		command += fmt.Sprintf(" --partitions %d", c.PositionsPartitions)
+		fmt.Fprintf(&command, " --partitions %d", c.PositionsPartitions)
 		for _, key := range []string{"cleanup.policy", "retention.ms", "segment.bytes", "segment.ms", "min.cleanable.dirty.ratio"} {
-			command += " --config " + key + "=" + *positionsConfig()[key]
+			fmt.Fprintf(&command, " --config %s=%s", key, *positionsConfig()[key])
 		}
 	}
-	return command
+	return command.String()
 }
 
 func aclCommand(topic string, c Config) string {

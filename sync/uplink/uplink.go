@@ -19,9 +19,10 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kgo"
+
 	"github.com/tributary-edge/tributary"
 	"github.com/tributary-edge/tributary/log/record"
-	"github.com/twmb/franz-go/pkg/kgo"
 )
 
 // Source is one ledger, as uplink needs it. Forward calls Read from one
@@ -42,7 +43,7 @@ type Source interface {
 
 // Forward moves src into Kafka until the ledger has ended and all of it is
 // committed, and then returns nil. Before that it returns only what is wrong
-// with cfg, ctx's error, or a *Stopped; everything else that goes wrong is told to watch and tried again
+// with cfg, ctx's error, or a *StoppedError; everything else that goes wrong is told to watch and tried again
 // for ever, with a back-off. It blocks; when it returns, its goroutines and
 // connections are gone.
 //
@@ -122,7 +123,7 @@ func (f *forwarder) run(ctx context.Context) error {
 	f.tell(Connecting, nil)
 	for {
 		err := f.session(ctx)
-		if err == nil || errors.As(err, new(*Stopped)) {
+		if err == nil || errors.As(err, new(*StoppedError)) {
 			return err
 		}
 		if ctx.Err() != nil {
