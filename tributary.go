@@ -35,6 +35,9 @@ func NewLedgerID() (id LedgerID) {
 	return id
 }
 
+// MarshalText implements encoding.TextMarshaler with the form of String.
+func (id LedgerID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
+
 // ParseLedgerID reads what String wrote.
 func ParseLedgerID(s string) (id LedgerID, err error) {
 	n, err := hex.Decode(id[:], []byte(s))

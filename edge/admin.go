@@ -22,7 +22,7 @@ func (n *Node) Report() status.Report {
 		Node: n.cfg.Node.Name, NodeID: n.id.Node.String(), Site: n.cfg.Node.Site, Version: Version,
 		Started: n.started, Boots: n.id.Boots,
 		MQTT: status.MQTT{
-			Connections: d.Connections, Received: d.Received, Durable: d.Logged, Resent: d.Resent,
+			Connections: d.Connections, Received: d.Received, Durable: d.Logged, Resent: d.Resent, NoRoute: d.DeadLettered,
 			RefusedFull: d.Refused.Full, RefusedDisk: d.Refused.Failed, RefusedTopic: d.Refused.Topic,
 		},
 		Log: status.Log{

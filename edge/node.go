@@ -204,7 +204,7 @@ func (n *Node) Run(ctx context.Context) error {
 	select {
 	case err = <-door:
 		if ctx.Err() == nil {
-			return fmt.Errorf("the MQTT door: %w", err) // it could not listen; the process ends
+			return fmt.Errorf("%w; nothing that is stored is touched. Is another broker running? Stop it, or choose another [mqtt] listen", err)
 		}
 	case err = <-errs:
 		return err

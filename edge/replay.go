@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tributary-edge/tributary"
+	"github.com/tributary-edge/tributary/edge/status"
 	"github.com/tributary-edge/tributary/log/meta"
 	"github.com/tributary-edge/tributary/log/record"
 	"github.com/tributary-edge/tributary/log/store"
@@ -123,10 +124,11 @@ const (
 func (n *Node) keep(ctx context.Context) error {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
-	last := time.Now()
+	last, colour := time.Now(), status.Green
 	for {
 		select {
 		case <-tick.C:
+			colour = n.logColour(colour)
 		case <-n.up.moved:
 			if s := n.log.Stats(); s.FreeBytes > lowOnSpace*n.cfg.Log.SegmentBytes {
 				continue
@@ -143,6 +145,21 @@ func (n *Node) keep(ctx context.Context) error {
 		}
 		last = time.Now()
 	}
+}
+
+// logColour writes to the log when the node's colour has changed, and why.
+func (n *Node) logColour(was status.Colour) status.Colour {
+	r := n.Report()
+	switch {
+	case r.Colour == was:
+	case r.Colour == status.Green:
+		n.logger.Info("status is green again")
+	case r.Colour == status.Red:
+		n.logger.Error("status is red", "reasons", r.Reasons)
+	default:
+		n.logger.Warn("status is yellow", "reasons", r.Reasons)
+	}
+	return r.Colour
 }
 
 // behind says whether the checkpoint saved last lacks records: a start reads

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net"
 	"os"
 	"path/filepath"
 	"sync"
@@ -54,10 +55,13 @@ func demoCommand() *cobra.Command {
 	c.Flags().Float64Var(&f.rate, "rate", 50, "messages per second and device")
 	c.Flags().DurationVar(&f.cut, "cut-uplink", 0, "cut the way to Kafka for this long")
 	c.Flags().BoolVar(&f.kill, "kill", false, "kill the node with SIGKILL in the middle, and start it again")
-	c.Flags().StringVar(&f.kafka, "kafka", "", "`HOST:PORT` of a Kafka of yours; topics tributary-demo-* are created")
+	c.Flags().StringVar(&f.kafka, "kafka", "", "`HOST:PORT` of a Kafka of yours: creates a topic tributary-demo-*, and notes positions in tributary.positions")
 	c.Flags().BoolVar(&f.asJSON, "json", false, "print the count as one line of JSON; the rest goes to stderr")
 	return c
 }
+
+// exitInterrupted is what shells expect of a program that Ctrl-C ended.
+const exitInterrupted = 130
 
 // A demo is one run of the command.
 type demo struct {
@@ -82,7 +86,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 	var linkDone sync.WaitGroup
 	defer linkDone.Wait()
 	defer stopLink()
-	kafka, stopKafka, err := d.openKafka()
+	kafka, stopKafka, err := d.openKafka(ctx)
 	if err != nil {
 		return err
 	}
@@ -97,11 +101,15 @@ func (d *demo) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { _ = d.node.kill() }() // when all went well it has stopped already
-	d.say("starting a node and %d devices; Kafka is %s", d.devices, kafkaName(d.kafka))
+	d.say("starting a node and %d devices; Kafka is %s, the topic %s", d.devices, kafkaName(d.kafka), d.topic)
 	if err := d.node.start(ctx); err != nil {
 		return fmt.Errorf("%w\n%s", err, d.node.log())
 	}
 	report, err := d.play(ctx, kafka)
+	if ctx.Err() != nil {
+		d.say("interrupted: nothing was counted")
+		return exit(exitInterrupted)
+	}
 	if err != nil {
 		return fmt.Errorf("%w\nThe node's last words:\n%s", err, d.node.log())
 	}
@@ -115,9 +123,16 @@ func (d *demo) run(ctx context.Context) (err error) {
 }
 
 // openKafka returns the address of the user's Kafka, or of one in this process.
-func (d *demo) openKafka() (address string, stop func(), err error) {
+func (d *demo) openKafka(ctx context.Context) (address string, stop func(), err error) {
 	if d.kafka != "" {
-		return d.kafka, func() {}, nil
+		var dialer net.Dialer
+		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+		defer cancel()
+		c, err := dialer.DialContext(ctx, "tcp", d.kafka)
+		if err != nil {
+			return "", nil, fmt.Errorf("no Kafka answers on --kafka %s: %w", d.kafka, err)
+		}
+		return d.kafka, func() {}, c.Close()
 	}
 	cluster, err := kfake.NewCluster(kfake.NumBrokers(1))
 	if err != nil {
@@ -199,6 +214,8 @@ func (d *demo) perform(ctx context.Context) error {
 				return err
 			}
 			running--
+		case <-ctx.Done():
+			return ctx.Err() // interrupted: nobody waits for what the devices still expect
 		}
 	}
 	return fleetErr

@@ -72,6 +72,7 @@ func (n *demoNode) start(ctx context.Context) error {
 	proc := exec.Command(self, "run", "-c", n.config) //nolint:noctx // it is ended by signal, not by ctx
 	w := &lockedWriter{mu: &n.mu, w: &n.output}
 	proc.Stdout, proc.Stderr = w, w
+	proc.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is for the demo, which ends the node itself
 	if err := proc.Start(); err != nil {
 		return fmt.Errorf("start the node: %w", err)
 	}

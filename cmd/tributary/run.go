@@ -65,12 +65,15 @@ func runCommand() *cobra.Command {
 func checkCommand() *cobra.Command {
 	var path string
 	c := &cobra.Command{
-		Use:     "check",
+		Use:     "check [FILE]",
 		Short:   "Find every mistake in a configuration file; reads only that file, changes nothing",
 		Long:    "Finds every mistake in a configuration file at once. Exit code 0: good, 1: errors, 3: warnings only.",
 		Example: "  tributary check -c tributary.toml",
-		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		Args:    cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 1 {
+				path = args[0]
+			}
 			if code := config.Check(cmd.OutOrStdout(), path); code != 0 {
 				return exit(code)
 			}

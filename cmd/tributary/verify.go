@@ -27,7 +27,7 @@ func verifyCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			dir := edge.LogDir(args[0])
 			if _, err := os.Stat(dir); err != nil {
-				return fmt.Errorf("there is no log in %s: %w", filepath.Clean(args[0]), err)
+				return fmt.Errorf("there is no log in %s: name the data directory, data_dir of the configuration", filepath.Clean(args[0]))
 			}
 			fs, err := disk.Dir(dir)
 			if err != nil {
@@ -38,11 +38,14 @@ func verifyCommand() *cobra.Command {
 			if err != nil && !errors.As(err, &fault) {
 				return err
 			}
+			if err == nil && r.Files == 0 {
+				return fmt.Errorf("there is no log in %s: name the data directory, data_dir of the configuration", filepath.Clean(args[0]))
+			}
 			if asJSON {
 				return errors.Join(json.NewEncoder(cmd.OutOrStdout()).Encode(struct {
 					store.Report
 
-					Fault *store.FaultError
+					Fault *store.FaultError `json:"fault,omitempty"`
 				}{r, fault}), failed(fault))
 			}
 			if fault != nil {
@@ -50,7 +53,7 @@ func verifyCommand() *cobra.Command {
 			}
 			w := cmd.OutOrStdout()
 			for _, l := range r.Ledgers {
-				fmt.Fprintf(w, "ledger %v  records %d to %d  %d groups\n", l.ID, l.From, l.To, l.Groups)
+				fmt.Fprintf(w, "ledger %v  records %d to %d  in %d groups\n", l.ID, l.From, l.To-1, l.Groups)
 			}
 			if r.Torn {
 				fmt.Fprintln(w, "the newest group was cut short or is being written; it was never acknowledged")

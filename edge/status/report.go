@@ -42,6 +42,7 @@ type MQTT struct {
 	Connections  int64     `json:"connections"`
 	Received     [3]uint64 `json:"received"` // PUBLISH packets, by QoS
 	Durable      [3]uint64 `json:"durable"`  // messages that are on this disk, by QoS
+	NoRoute      uint64    `json:"no_route"` // of those, how many go to the dead-letter topic because their own is impossible
 	Resent       uint64    `json:"resent"`   // QoS 2 messages sent again and not stored again
 	RefusedFull  uint64    `json:"refused_full"`
 	RefusedDisk  uint64    `json:"refused_disk"`
@@ -98,7 +99,7 @@ func (r *Report) Judge(now time.Time) {
 		say(Red, "%s; restart the node to go on with a new ledger once the disk is well", r.Log.Failed)
 	}
 	if r.Uplink.State == "stopped" {
-		say(Red, "the uplink has stopped: %s %s", r.Uplink.What, r.Uplink.Do)
+		say(Red, "the uplink has stopped: %s. Nothing is lost: %d records wait. %s", strings.TrimSuffix(r.Uplink.What, "."), r.Uplink.Waiting, r.Uplink.Do)
 	}
 	if r.Log.Refusing {
 		say(Red, "the log is full and devices are told to wait: %d records are not in Kafka yet", r.Uplink.Waiting)
@@ -128,7 +129,11 @@ func (r *Report) Text(w io.Writer, now time.Time) error {
 		Bytes(r.Log.FreeBytes), r.Log.FlushMeanMs, r.Log.FlushMaxMs)
 	line("UPLINK", "%s   waiting %d records   sent %d (%s) in %d transactions", r.Uplink.State, r.Uplink.Waiting,
 		r.Uplink.Sent, Bytes(int64(r.Uplink.SentBytes)), r.Uplink.Transactions)
-	line("REFUSED", "%d   DEAD LETTER %d", r.MQTT.RefusedFull+r.MQTT.RefusedDisk+r.MQTT.RefusedTopic, r.Uplink.DeadLetters)
+	if r.Uplink.What != "" && len(r.Reasons) == 0 {
+		line("", "%s. %s", strings.TrimSuffix(r.Uplink.What, "."), r.Uplink.Do)
+	}
+	line("REFUSED", "%d (full %d, disk %d, topic %d)   DEAD LETTER %d", r.MQTT.RefusedFull+r.MQTT.RefusedDisk+r.MQTT.RefusedTopic,
+		r.MQTT.RefusedFull, r.MQTT.RefusedDisk, r.MQTT.RefusedTopic, r.Uplink.DeadLetters+r.MQTT.NoRoute)
 	for _, reason := range r.Reasons {
 		fmt.Fprintf(&b, " ! %s\n", reason)
 	}

@@ -11,14 +11,15 @@ import (
 	"github.com/tributary-edge/tributary/log/segment"
 )
 
-// ageCheck is how often old segments are looked for.
-const ageCheck = time.Minute
+// lookAgain is how often old segments are looked for, and room where there was
+// none: another program may have given some of the disk back.
+const lookAgain = 5 * time.Second
 
 // keepRing keeps one segment prepared ahead of the committer: the next write
 // never waits for a file to be made. It returns nil when ctx ends, and an error
 // when preparing one has failed.
 func (l *Log) keepRing(ctx context.Context) error {
-	tick := time.NewTicker(ageCheck)
+	tick := time.NewTicker(lookAgain)
 	defer tick.Stop()
 	for {
 		if err := l.stock(); err != nil {
@@ -237,6 +238,7 @@ func (l *Log) freeOld(now time.Time) {
 
 // Stats returns counts since Open, and sizes now.
 func (l *Log) Stats() Stats {
+	_, onDisk, err := l.fs.Space()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s := l.stats
@@ -252,7 +254,11 @@ func (l *Log) Stats() Stats {
 			reusable++
 		}
 	}
-	s.FreeBytes = max(0, l.opt.MaxBytes-int64(len(l.segs)-reusable)*l.opt.SegmentBytes) + max(0, l.left)
+	s.FreeBytes = max(0, l.opt.MaxBytes-int64(len(l.segs)-reusable)*l.opt.SegmentBytes)
+	if err == nil { // the quota may promise more than the disk has
+		s.FreeBytes = min(s.FreeBytes, onDisk+int64(len(l.free)+len(l.prepared)+reusable)*l.opt.SegmentBytes)
+	}
+	s.FreeBytes += max(0, l.left)
 	return s
 }
 

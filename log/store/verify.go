@@ -17,26 +17,29 @@ import (
 
 // A Report says what Verify read.
 type Report struct {
-	Segments, Groups int
-	Records          int64
-	StoredBytes      int64
-	Ledgers          []LedgerReport // in the order in which they begin
-	Torn             bool           // the newest group was cut short; it was never acknowledged
-	Took             time.Duration
+	Files       int            `json:"files"`    // segment files, empty ones too
+	Segments    int            `json:"segments"` // that hold groups
+	Groups      int            `json:"groups"`
+	Records     int64          `json:"records"`
+	StoredBytes int64          `json:"stored_bytes"`
+	Ledgers     []LedgerReport `json:"ledgers"` // in the order in which they begin
+	Torn        bool           `json:"torn"`    // the newest group was cut short; it was never acknowledged
+	Took        time.Duration  `json:"took_ns"`
 }
 
 // A LedgerReport says what the log holds of one ledger.
 type LedgerReport struct {
-	ID       tributary.LedgerID
-	From, To tributary.LSN
-	Groups   int
+	ID     tributary.LedgerID `json:"id"`
+	From   tributary.LSN      `json:"from"`
+	To     tributary.LSN      `json:"to"` // after the last
+	Groups int                `json:"groups"`
 }
 
 // A FaultError is the first thing that is not as it should be.
 type FaultError struct {
-	Segment string
-	At      int64 // file position
-	What    string
+	Segment string `json:"segment"`
+	At      int64  `json:"at"` // file position
+	What    string `json:"what"`
 }
 
 // Error implements error.
@@ -63,6 +66,7 @@ func Verify(fs disk.FS) (Report, error) {
 	}
 	for _, name := range names {
 		if seq, ok := segment.ParseName(name); ok {
+			v.report.Files++
 			if err := v.file(fs, name, seq); err != nil {
 				return v.report, err
 			}
