@@ -104,6 +104,7 @@ kafka-down: ## stop it
 # It has a Kafka of its own, so that one that is up stays as it is.
 test-uplink: export KAFKA_PORT = 19092
 test-uplink: export KAFKA_CTRL_PORT = 19093
+test-uplink: export KAFKA_ACL = 1
 test-uplink: ## the way to Kafka alone, against the real Kafka
 	$(KAFKA_SH) up
 	KAFKA=127.0.0.1:$$KAFKA_PORT $(GO) test -tags kafka -count=1 -timeout 20m -v -run Real ./sync/uplink/; \
