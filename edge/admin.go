@@ -27,7 +27,7 @@ func (n *Node) Report() status.Report {
 		},
 		Log: status.Log{
 			Ledger: n.log.Ledger().String(), Next: uint64(n.log.Next()), Durable: uint64(n.log.Durable()),
-			UsedBytes: l.UsedBytes, FreeBytes: l.FreeBytes, MaxBytes: l.MaxBytes, Refusing: l.Refusing, Flushes: l.Flushes, WrittenBytes: l.WrittenBytes,
+			UsedBytes: l.UsedBytes, FreeBytes: l.FreeBytes, MaxBytes: l.MaxBytes, Refusing: l.Refusing, NoSegment: l.NoSegment, Flushes: l.Flushes, WrittenBytes: l.WrittenBytes,
 			FlushMeanMs: millis(l.FlushMean), FlushMaxMs: millis(l.FlushMax), DamagedRanges: n.damaged,
 		},
 		Uplink: n.up.snapshot(),
@@ -77,16 +77,15 @@ func (n *Node) serveAdmin(ctx context.Context) error {
 		return fmt.Errorf("set the mode of the socket: %w", err)
 	}
 	var all sync.WaitGroup
-	defer all.Wait()
+	if n.cfg.Status.Listen != "" {
+		tcp, err := lc.Listen(ctx, "tcp", n.cfg.Status.Listen)
+		if err != nil {
+			return errors.Join(fmt.Errorf("listen on [status] listen: %w", err), unix.Close())
+		}
+		all.Go(func() { serveHTTP(ctx, tcp, mux) })
+	}
 	all.Go(func() { serveHTTP(ctx, unix, local) })
-	if n.cfg.Status.Listen == "" {
-		return nil
-	}
-	tcp, err := lc.Listen(ctx, "tcp", n.cfg.Status.Listen)
-	if err != nil {
-		return fmt.Errorf("listen on [status] listen: %w", err)
-	}
-	all.Go(func() { serveHTTP(ctx, tcp, mux) })
+	all.Wait()
 	return nil
 }
 

@@ -2,7 +2,9 @@ package edge_test
 
 import (
 	"encoding/binary"
+	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -151,6 +153,27 @@ func TestPositionsTopicNotCompacted(t *testing.T) {
 	r := s.until("red", func(r status.Report) bool { return r.Colour == status.Red })
 	if len(r.Reasons) == 0 || !strings.Contains(r.Reasons[0], "compact") {
 		t.Errorf("reasons %q", r.Reasons)
+	}
+}
+
+// A status address that is taken ends the start with a sentence.
+func TestStatusListenTaken(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	s := newSite(t, fmt.Sprintf("[status]\nlisten = %q\n", l.Addr()))
+	n, err := edge.Open(t.Context(), s.config(), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = n.Run(t.Context())
+	if err := n.Close(); err != nil {
+		t.Error(err)
+	}
+	if err == nil || !strings.Contains(err.Error(), "[status] listen") || !strings.Contains(err.Error(), "in use") {
+		t.Errorf("run: %v", err)
 	}
 }
 

@@ -174,7 +174,9 @@ func (n *Node) Door() *ingest.Door { return n.door }
 func (n *Node) Run(ctx context.Context) error {
 	logCtx, stopLog := context.WithCancel(context.WithoutCancel(ctx)) // outlives the door, which waits for it
 	defer stopLog()
-	var logDone, rest sync.WaitGroup
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	var logDone, parts sync.WaitGroup
 	logDone.Go(func() {
 		if err := n.log.Run(logCtx); err != nil {
 			n.logger.Error("the log has failed; devices are refused from now on, what is stored is still forwarded", "error", err)
@@ -182,37 +184,40 @@ func (n *Node) Run(ctx context.Context) error {
 	})
 	errs := make(chan error, 4)
 	part := func(name string, f func(context.Context) error) {
-		rest.Go(func() {
+		parts.Go(func() {
 			if err := f(ctx); err != nil && !errors.Is(err, context.Canceled) {
 				errs <- fmt.Errorf("%s: %w", name, err)
+				stop() // one part that cannot go on ends the others, in good order
 			}
 		})
 	}
 	part("uplink", n.forward)
 	part("keep", n.keep)
 	part("admin", n.serveAdmin)
-	door := make(chan error, 1)
-	go func() { door <- n.door.Run(ctx) }()
+	part("door", n.serveDevices)
 	select {
 	case <-n.door.Ready():
 		close(n.ready)
-	case err := <-door:
-		door <- err
+	case <-ctx.Done():
 	}
-
-	var err error
-	select {
-	case err = <-door:
-		if ctx.Err() == nil {
-			return fmt.Errorf("%w; nothing that is stored is touched. Is another broker running? Stop it, or choose another [mqtt] listen", err)
-		}
-	case err = <-errs:
-		return err
-	}
-	rest.Wait()
+	parts.Wait()
 	stopLog()
 	logDone.Wait()
-	return errors.Join(err, n.save())
+	close(errs)
+	err := n.save()
+	for e := range errs {
+		err = errors.Join(e, err)
+	}
+	return err
+}
+
+// serveDevices runs the door.
+func (n *Node) serveDevices(ctx context.Context) error {
+	err := n.door.Run(ctx)
+	if err != nil && ctx.Err() == nil {
+		return fmt.Errorf("%w; nothing that is stored is touched. Is another broker running? Stop it, or choose another [mqtt] listen", err)
+	}
+	return err
 }
 
 // Close gives the data directory back. Run has ended, or was never called.

@@ -10,7 +10,6 @@ import (
 	"github.com/tributary-edge/tributary"
 	"github.com/tributary-edge/tributary/edge/status"
 	"github.com/tributary-edge/tributary/log/meta"
-	"github.com/tributary-edge/tributary/log/record"
 	"github.com/tributary-edge/tributary/log/store"
 )
 
@@ -43,10 +42,8 @@ func (n *Node) replay(ctx context.Context) error {
 		if ok && l.ID == c.Ledger {
 			from = max(from, c.Next)
 		}
-		err := n.each(ctx, l, from, func(e *record.Entry) error {
-			records++
-			return n.door.Replay(*e)
-		})
+		read, err := n.replayLedger(ctx, l, from)
+		records += read
 		if err != nil {
 			return fmt.Errorf("replay ledger %v: %w", l.ID, err)
 		}
@@ -67,12 +64,13 @@ func (n *Node) replay(ctx context.Context) error {
 // at once.
 const worthSaving = 10_000
 
-// each calls f with every record of a closed ledger from LSN from on. Damaged
-// stretches are passed over; they were reported when the log was opened.
-func (n *Node) each(ctx context.Context, l store.LedgerInfo, from tributary.LSN, f func(*record.Entry) error) error {
+// replayLedger gives the door the records of a closed ledger from LSN from on, and
+// returns how many. A damaged stretch, which was reported when the log was
+// opened, may have held a release.
+func (n *Node) replayLedger(ctx context.Context, l store.LedgerInfo, from tributary.LSN) (records int, err error) {
 	r, err := n.log.Reader(l.ID)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer r.Close()
 	for from < l.To {
@@ -80,21 +78,23 @@ func (n *Node) each(ctx context.Context, l store.LedgerInfo, from tributary.LSN,
 		var hole *store.HoleError
 		switch {
 		case errors.As(err, &hole):
+			n.door.ForgetPacketIDs()
 			from = hole.To
 			continue
 		case errors.Is(err, io.EOF):
-			return nil
+			return records, nil
 		case err != nil:
-			return err
+			return records, err
 		}
 		for i := range c.Entries {
-			if err := f(&c.Entries[i]); err != nil {
-				return err
+			if err := n.door.Replay(c.Entries[i]); err != nil {
+				return records, err
 			}
 		}
+		records += len(c.Entries)
 		from = c.Next
 	}
-	return nil
+	return records, nil
 }
 
 // readBytes is how much is read at once where nobody waits for it.
@@ -165,10 +165,9 @@ func (n *Node) logColour(was status.Colour) status.Colour {
 // behind says whether the checkpoint saved last lacks records: a start reads
 // those again, also when Kafka is away and no position moves.
 func (n *Node) behind() bool {
-	next, _ := n.door.Snapshot()
 	n.saving.Lock()
 	defer n.saving.Unlock()
-	return next > n.checkpointed
+	return n.door.Next() > n.checkpointed
 }
 
 // save notes positions and the checkpoint, and tells the log.

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/tributary-edge/tributary"
@@ -132,7 +133,7 @@ func line(id tributary.LedgerID, e *record.Entry) Line {
 		Client: string(e.Header("mqtt.client_id")), Stream: e.Stream, Key: string(e.Key), Value: e.Value, Headers: map[string]string{},
 	}
 	for _, h := range e.Headers {
-		if h.Key != "mqtt.topic" && h.Key != "mqtt.client_id" && h.Key[0] != '_' {
+		if h.Key != "mqtt.topic" && h.Key != "mqtt.client_id" && !strings.HasPrefix(h.Key, "_") {
 			l.Headers[h.Key] = string(h.Value)
 		}
 	}

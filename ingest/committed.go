@@ -13,6 +13,9 @@ func (d *Door) Committed(base tributary.LSN, tickets []tributary.Ticket, err err
 	var ours int64
 	var fan uint64
 	var logged [3]uint64
+	if err != nil {
+		d.failed.Store(true) // before any packet id of the group is free again
+	}
 	for i := range tickets {
 		t := &tickets[i]
 		switch owner := t.Owner.(type) {

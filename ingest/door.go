@@ -71,7 +71,10 @@ type Options struct {
 	// The engine's topic tree takes time that grows with their square, under one
 	// lock.
 	MaxTopicLevels int
-	ReceiveMaximum int // QoS 1 and 2 messages in flight per connection; default 1,024
+	// ReceiveMaximum bounds the QoS 1 and 2 messages in flight per connection,
+	// and the QoS 2 packet ids that a client does not release, over all its
+	// connections; default 1,024.
+	ReceiveMaximum int
 
 	ConnectTimeout time.Duration // from accept to a complete CONNECT; default 5 s
 	DrainTimeout   time.Duration // how long Run waits, when it ends, for what is appended to become durable; default 5 s
@@ -122,6 +125,7 @@ type Door struct {
 	listen func(ctx context.Context, address string) (net.Listener, error)
 	ready  chan struct{}
 
+	failed    atomic.Bool   // a group has failed: the log may hold what its clients were not told of
 	pending   atomic.Int64  // records appended and not yet committed
 	committed chan struct{} // one slot: pending has fallen
 	dirty     []*conn       // touched by Committed alone: who has answers to send
@@ -144,7 +148,7 @@ func New(o Options) (*Door, error) {
 	}
 	d := &Door{
 		opt:       o,
-		q2:        newQoS2(),
+		q2:        newQoS2(o.ReceiveMaximum),
 		listen:    listenTCP,
 		ready:     make(chan struct{}),
 		committed: make(chan struct{}, 1),

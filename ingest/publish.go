@@ -116,6 +116,12 @@ func (d *Door) publish2(c *conn, m *message, props *packets.Properties) bool {
 		c.settle()
 		c.reply(typePubrec<<4, 2, byte(m.pid>>8), byte(m.pid))
 		return true
+	case q2OverWindow:
+		d.stat.window.Add(1)
+		c.stop(codeReceiveMaximum)
+		return false
+	case q2OverTotal:
+		return d.refuse(c, m, codeQuotaExceeded)
 	case q2None, q2Releasing:
 	}
 	if !c.enter() {
@@ -210,12 +216,18 @@ func (d *Door) overWindow(c *conn) bool {
 // it. In 3.1.1 an acknowledgement is the only answer, and it would be a lie:
 // so the connection ends (3.3.5), and the device sends again. QoS 0 has no
 // answer: the message is gone, and counted.
+//
+// A PUBREC with a reason code ends the exchange: the client uses the packet id
+// for its next message. That must not happen while the log may hold the id, or
+// the next message would be taken for this one, acknowledged and lost. So
+// QoS 2 is refused that way only for want of room, and not after a group has
+// failed; else its connection ends, too, and the client keeps the message.
 func (d *Door) refuse(c *conn, m *message, code byte) bool {
 	d.stat.refused(code)
 	switch {
 	case m.qos == 0:
 		return true
-	case !c.v5:
+	case !c.v5, m.qos == 2 && (code != codeQuotaExceeded || d.failed.Load()):
 		c.stop(code)
 		return false
 	}

@@ -6,6 +6,11 @@ import (
 	"github.com/tributary-edge/tributary"
 )
 
+// maxUnreleased bounds the packet ids of all clients together, because each is
+// memory for as long as its client likes: 500 bytes in the worst case, which
+// is one id of each client, and so less than 64 MiB.
+const maxUnreleased = 100_000
+
 // What a QoS 2 packet id is at. The zero value: not known, so a PUBLISH with
 // it is a new message, and a PUBREL for it is a stray.
 type q2state uint8
@@ -15,6 +20,9 @@ const (
 	q2Pending           // the PUBLISH is appended, not durable: no PUBREC yet
 	q2Durable           // the PUBLISH is durable: PUBREC is due at once
 	q2Releasing         // the PUBREL is appended, not durable: no PUBCOMP yet
+
+	q2OverWindow // not known, and the client has as many ids as it may
+	q2OverTotal  // not known, and all clients together have as many ids as they may
 )
 
 // A q2entry is what is known of one packet id of one client.
@@ -23,6 +31,12 @@ type q2entry struct {
 	logged bool   // the log knows the id, so the log must learn of its end
 	seq    uint32 // tells this use of the id from an earlier one
 	waiter *conn  // who gets the PUBREC or PUBCOMP that is pending
+}
+
+// A q2client is what is known of the packet ids of one client.
+type q2client struct {
+	ids  map[uint16]q2entry
+	held int // of ids, how many are not releasing
 }
 
 // qos2 is the receiver's half of QoS 2: the packet ids of each client that
@@ -37,34 +51,44 @@ type q2entry struct {
 //
 // It does no I/O. All methods may be called at once.
 type qos2 struct {
+	window int // how many ids a client may hold that it does not release
+
 	mu      sync.Mutex // guards what follows
 	seq     uint32
-	live    map[string]map[uint16]q2entry
+	live    map[string]*q2client
+	total   int // ids in live
 	durable unreleased
 	next    tributary.LSN // durable holds what the records below next say
 }
 
-func newQoS2() *qos2 {
-	return &qos2{live: map[string]map[uint16]q2entry{}, durable: unreleased{}}
+func newQoS2(window int) *qos2 {
+	return &qos2{window: window, live: map[string]*q2client{}, durable: unreleased{}}
 }
 
 // publish takes up a PUBLISH. It returns what the id was at: for q2None (and
 // for q2Releasing, where the client is early) the message is new, the id is
 // now pending under seq, and the caller appends a record; for q2Pending the
 // PUBREC will go to waiter when the record is durable; for q2Durable it is
-// due now.
+// due now. For q2OverWindow and q2OverTotal it took up nothing.
+//
+// An id whose PUBREL is here does not count against its client's window: after
+// a reconnect a client may release as many as the window again, and send as
+// many new messages at once (MQTT 5, 4.9).
 func (q *qos2) publish(client string, pid uint16, logged bool, waiter *conn) (seq uint32, was q2state) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	e := q.live[client][pid]
-	switch e.state {
-	case q2Durable:
+	e := q.entry(client, pid)
+	switch {
+	case e.state == q2Durable:
 		return e.seq, q2Durable
-	case q2Pending:
+	case e.state == q2Pending:
 		e.waiter = waiter
-		q.live[client][pid] = e
+		q.put(client, pid, e)
 		return e.seq, q2Pending
-	case q2None, q2Releasing:
+	case q.held(client) >= q.window:
+		return 0, q2OverWindow
+	case e.state == q2None && q.total >= maxUnreleased:
+		return 0, q2OverTotal
 	}
 	q.seq++
 	q.put(client, pid, q2entry{state: q2Pending, logged: logged, seq: q.seq, waiter: waiter})
@@ -80,7 +104,7 @@ func (q *qos2) publish(client string, pid uint16, logged bool, waiter *conn) (se
 func (q *qos2) release(client string, pid uint16, waiter *conn) (seq uint32, logged bool, was q2state) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	e := q.live[client][pid]
+	e := q.entry(client, pid)
 	was = e.state
 	switch was {
 	case q2None, q2Pending:
@@ -92,7 +116,7 @@ func (q *qos2) release(client string, pid uint16, waiter *conn) (seq uint32, log
 		}
 		q.seq++
 		e.seq = q.seq
-	case q2Releasing:
+	case q2Releasing, q2OverWindow, q2OverTotal:
 	}
 	e.state, e.waiter = q2Releasing, waiter
 	q.put(client, pid, e)
@@ -105,10 +129,12 @@ func (q *qos2) drop(client string) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	due := len(q.durable[client]) > 0
-	for _, e := range q.live[client] {
-		due = due || e.logged
+	if c := q.live[client]; c != nil {
+		for _, e := range c.ids {
+			due = due || e.logged
+		}
 	}
-	delete(q.live, client)
+	q.removeAll(client)
 	return due
 }
 
@@ -116,7 +142,7 @@ func (q *qos2) drop(client string) bool {
 func (q *qos2) holds(client string) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return len(q.live[client]) > 0
+	return q.live[client] != nil
 }
 
 // unpublish forgets an id whose record was not appended, or failed to become
@@ -124,7 +150,7 @@ func (q *qos2) holds(client string) bool {
 func (q *qos2) unpublish(client string, pid uint16, seq uint32) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if e := q.live[client][pid]; e.seq == seq {
+	if e := q.entry(client, pid); e.seq == seq {
 		q.remove(client, pid)
 	}
 }
@@ -134,7 +160,7 @@ func (q *qos2) unpublish(client string, pid uint16, seq uint32) {
 func (q *qos2) unrelease(client string, pid uint16, seq uint32) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if e := q.live[client][pid]; e.seq == seq && e.state == q2Releasing {
+	if e := q.entry(client, pid); e.seq == seq && e.state == q2Releasing {
 		e.state, e.waiter = q2Durable, nil
 		q.put(client, pid, e)
 	}
@@ -148,7 +174,7 @@ func (q *qos2) published(client string, pid uint16, seq uint32, logged bool) *co
 	if logged {
 		q.durable.add(client, pid)
 	}
-	e := q.live[client][pid]
+	e := q.entry(client, pid)
 	if e.seq != seq || e.state != q2Pending {
 		return nil
 	}
@@ -164,7 +190,7 @@ func (q *qos2) released(client string, pid uint16, seq uint32) *conn {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.durable.remove(client, pid)
-	e := q.live[client][pid]
+	e := q.entry(client, pid)
 	if e.seq != seq || e.state != q2Releasing {
 		return nil
 	}
@@ -187,21 +213,70 @@ func (q *qos2) advance(next tributary.LSN) {
 	q.next = next
 }
 
-func (q *qos2) put(client string, pid uint16, e q2entry) {
-	ids := q.live[client]
-	if ids == nil {
-		ids = map[uint16]q2entry{}
-		q.live[client] = ids
+// forget drops all ids.
+func (q *qos2) forget() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	clear(q.live)
+	clear(q.durable)
+	q.total = 0
+}
+
+// The rest is called with mu held.
+
+func (q *qos2) entry(client string, pid uint16) q2entry {
+	if c := q.live[client]; c != nil {
+		return c.ids[pid]
 	}
-	ids[pid] = e
+	return q2entry{}
+}
+
+func (q *qos2) held(client string) int {
+	if c := q.live[client]; c != nil {
+		return c.held
+	}
+	return 0
+}
+
+func (q *qos2) put(client string, pid uint16, e q2entry) {
+	c := q.live[client]
+	if c == nil {
+		c = &q2client{ids: map[uint16]q2entry{}}
+		q.live[client] = c
+	}
+	before := len(c.ids)
+	c.held += holding(e) - holding(c.ids[pid])
+	c.ids[pid] = e
+	q.total += len(c.ids) - before
 }
 
 func (q *qos2) remove(client string, pid uint16) {
-	ids := q.live[client]
-	delete(ids, pid)
-	if len(ids) == 0 {
+	c := q.live[client]
+	if c == nil {
+		return
+	}
+	before := len(c.ids)
+	c.held -= holding(c.ids[pid])
+	delete(c.ids, pid)
+	q.total -= before - len(c.ids)
+	if len(c.ids) == 0 {
 		delete(q.live, client)
 	}
+}
+
+func (q *qos2) removeAll(client string) {
+	if c := q.live[client]; c != nil {
+		q.total -= len(c.ids)
+		delete(q.live, client)
+	}
+}
+
+// holding returns what an entry counts for in its client's window.
+func holding(e q2entry) int {
+	if e.state == q2Pending || e.state == q2Durable {
+		return 1
+	}
+	return 0
 }
 
 // unreleased is the set of packet ids, by client, as the log tells it.

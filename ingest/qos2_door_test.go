@@ -208,7 +208,7 @@ func TestCleanStart(t *testing.T) {
 		if got := l.payloads(); got != "m [qos2.clean] n" {
 			t.Errorf("log has %q", got)
 		}
-		q := newQoS2()
+		q := newQoS2(8)
 		for _, e := range l.all() {
 			if err := q.replay(&e); err != nil {
 				t.Fatal(err)

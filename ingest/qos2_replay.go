@@ -49,6 +49,22 @@ func (d *Door) Restore(snapshot []byte) error { return d.q2.restore(snapshot) }
 // replay at next. Snapshot may be called at any time.
 func (d *Door) Snapshot() (next tributary.LSN, snapshot []byte) { return d.q2.snapshot() }
 
+// Next returns what Snapshot returns as next, without the cost of a snapshot.
+// It may be called at any time.
+func (d *Door) Next() tributary.LSN {
+	d.q2.mu.Lock()
+	defer d.q2.mu.Unlock()
+	return d.q2.next
+}
+
+// ForgetPacketIDs drops all that Restore and Replay have learnt so far. The
+// node calls it between two calls of Replay, when it meets a damaged stretch
+// of the log: the release of any id may have been there, and the next message
+// with an id that was released is acknowledged and dropped. Without the ids,
+// a message that is sent again is logged again: a second copy can be seen in
+// Kafka, a lost message cannot. It is called before Run.
+func (d *Door) ForgetPacketIDs() { d.q2.forget() }
+
 func (q *qos2) replay(e *record.Entry) error {
 	if forgetQoS2 {
 		return nil
@@ -77,7 +93,7 @@ func (q *qos2) replay(e *record.Entry) error {
 			return fmt.Errorf("replay record %d: unknown form of %s % x: it was written by another version of the program", e.LSN, keyClean, e.Value)
 		}
 		delete(q.durable, string(e.Value[1:]))
-		delete(q.live, string(e.Value[1:]))
+		q.removeAll(string(e.Value[1:]))
 	}
 	return nil
 }

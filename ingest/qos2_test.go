@@ -13,7 +13,7 @@ import (
 
 // The table as the protocol sees it: one packet id from PUBLISH to PUBCOMP.
 func TestQoS2Steps(t *testing.T) {
-	q, one, two := newQoS2(), &conn{}, &conn{}
+	q, one, two := newQoS2(8), &conn{}, &conn{}
 	seq, was := q.publish("c", 7, true, one)
 	if was != q2None {
 		t.Fatalf("new id was %d", was)
@@ -48,7 +48,7 @@ func TestQoS2Steps(t *testing.T) {
 // An id that is used anew while the log still works on its former use must not
 // be taken for that: the numbers tell them apart.
 func TestQoS2Reuse(t *testing.T) {
-	q, c := newQoS2(), &conn{}
+	q, c := newQoS2(8), &conn{}
 	first, _ := q.publish("c", 1, true, c)
 	if !q.drop("c") {
 		t.Fatal("a clean start with a message on its way needs no control record?")
@@ -98,15 +98,20 @@ func TestQoS2ReplayFromAnySnapshot(t *testing.T) {
 		if !reflect.DeepEqual(h.q.durable, want) {
 			t.Fatalf("running: %v\nreplayed: %v", h.q.durable, want)
 		}
+		total := 0
 		for client, ids := range want {
+			total += len(ids)
 			for pid := range ids {
-				if h.q.live[client][pid].state != q2Durable {
-					t.Fatalf("%s/%d is %d in the running process, durable in the log", client, pid, h.q.live[client][pid].state)
+				if state := h.q.entry(client, pid).state; state != q2Durable {
+					t.Fatalf("%s/%d is %d in the running process, durable in the log", client, pid, state)
 				}
 			}
-			if len(h.q.live[client]) != len(ids) {
-				t.Fatalf("%s: running process knows %v, the log %v", client, h.q.live[client], ids)
+			if c := h.q.live[client]; len(c.ids) != len(ids) || c.held != len(ids) {
+				t.Fatalf("%s: running process knows %v, the log %v", client, c, ids)
 			}
+		}
+		if h.q.total != total || len(h.q.live) != len(want) {
+			t.Fatalf("running process counts %d ids of %d clients, the log %d of %d", h.q.total, len(h.q.live), total, len(want))
 		}
 	}
 }
@@ -122,7 +127,7 @@ type history struct {
 	}
 }
 
-func newHistory() *history { return &history{q: newQoS2()} }
+func newHistory() *history { return &history{q: newQoS2(8)} }
 
 func (h *history) append(r record.Record, effect func()) {
 	h.log = append(h.log, record.Entry{LSN: tributary.LSN(len(h.log)), Record: r})
@@ -174,7 +179,7 @@ func publishRecord(client string, pid uint16) record.Record {
 
 func replayed(t *testing.T, log []record.Entry, snapshot []byte, from tributary.LSN) unreleased {
 	t.Helper()
-	q := newQoS2()
+	q := newQoS2(8)
 	if snapshot != nil {
 		if err := q.restore(snapshot); err != nil {
 			t.Fatal(err)
@@ -194,7 +199,7 @@ func TestReplayOfStrangeRecords(t *testing.T) {
 	if forgetQoS2 {
 		t.Skip("the table forgets")
 	}
-	q := newQoS2()
+	q := newQoS2(8)
 	learned := record.Entry{Record: publishRecord("c", 1)}
 	if err := q.replay(&learned); err != nil || !q.holds("c") {
 		t.Fatalf("holds %t, %v", q.holds("c"), err)
@@ -219,7 +224,7 @@ func TestReplayOfStrangeRecords(t *testing.T) {
 // The bytes of a snapshot and of the control records are a format: they do
 // not change.
 func TestSnapshotGolden(t *testing.T) {
-	q := newQoS2()
+	q := newQoS2(8)
 	q.learn("b", 2)
 	q.learn("a", 0x102)
 	q.learn("a", 1)
@@ -233,19 +238,19 @@ func TestSnapshotGolden(t *testing.T) {
 		t.Errorf("release: % x", got)
 	}
 	for cut := range b { // D3: a snapshot that is cut or changed is noticed
-		if err := newQoS2().restore(b[:cut]); !errors.Is(err, errSnapshot) {
+		if err := newQoS2(8).restore(b[:cut]); !errors.Is(err, errSnapshot) {
 			t.Errorf("cut at %d: %v", cut, err)
 		}
 		bad := bytes.Clone(b)
 		bad[cut] ^= 0x40
-		if err := newQoS2().restore(bad); !errors.Is(err, errSnapshot) {
+		if err := newQoS2(8).restore(bad); !errors.Is(err, errSnapshot) {
 			t.Errorf("changed at %d: %v", cut, err)
 		}
 	}
 }
 
 func FuzzSnapshot(f *testing.F) {
-	q := newQoS2()
+	q := newQoS2(8)
 	q.learn("client", 3)
 	_, b := q.snapshot()
 	f.Add(b[:len(b)-4])
@@ -255,7 +260,7 @@ func FuzzSnapshot(f *testing.F) {
 		if err != nil {
 			return
 		}
-		q := newQoS2()
+		q := newQoS2(8)
 		q.durable = ids
 		_, b := q.snapshot()
 		back, err := parseSnapshot(b)
@@ -273,6 +278,6 @@ func FuzzReplay(f *testing.F) {
 		if message {
 			e.Headers = []record.Header{{Key: headerTopic, Value: value}, {Key: headerPacketID, Value: pid}}
 		}
-		_ = newQoS2().replay(&e)
+		_ = newQoS2(8).replay(&e)
 	})
 }

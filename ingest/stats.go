@@ -20,10 +20,10 @@ type Stats struct {
 
 // Refusals count what was not taken, by reason.
 type Refusals struct {
-	Full        uint64 // messages: the log has no room
+	Full        uint64 // messages: the log, or the table of QoS 2 packet ids, has no room
 	Failed      uint64 // messages: the log has failed
 	Topic       uint64 // messages: the topic starts with $, or has too many levels
-	Window      uint64 // connections closed: more in flight than the receive maximum
+	Window      uint64 // connections closed: more in flight, or not released, than the receive maximum
 	TooMany     uint64 // connections closed: as many are open, or sessions kept, as may be
 	Accepts     uint64 // errors of accept, which are tried again
 	Panics      uint64 // connections closed: a packet made the engine panic

@@ -57,7 +57,8 @@ type Log struct {
 	UsedBytes     int64   `json:"used_bytes"`
 	FreeBytes     int64   `json:"free_bytes"` // what may still be filled, or is in Kafka and may be used again
 	MaxBytes      int64   `json:"max_bytes"`
-	Refusing      bool    `json:"refusing"` // it is full, and devices are told to wait
+	Refusing      bool    `json:"refusing"`             // it is full, and devices are told to wait
+	NoSegment     string  `json:"no_segment,omitempty"` // why no further segment can be had, if it is not that the log is full
 	Flushes       int64   `json:"flushes"`
 	WrittenBytes  int64   `json:"written_bytes"`
 	FlushMeanMs   float64 `json:"flush_mean_ms"`
@@ -101,8 +102,12 @@ func (r *Report) Judge(now time.Time) {
 	if r.Uplink.State == "stopped" {
 		say(Red, "the uplink has stopped: %s. Nothing is lost: %d records wait. %s", strings.TrimSuffix(r.Uplink.What, "."), r.Uplink.Waiting, r.Uplink.Do)
 	}
-	if r.Log.Refusing {
+	if r.Log.Refusing && r.Log.NoSegment != "" {
+		say(Red, "devices are told to wait: no further segment can be prepared: %s; tried again every 5 s", r.Log.NoSegment)
+	} else if r.Log.Refusing {
 		say(Red, "the log is full and devices are told to wait: %d records are not in Kafka yet", r.Uplink.Waiting)
+	} else if r.Log.NoSegment != "" {
+		say(Yellow, "no further segment can be prepared: %s; tried again every 5 s", r.Log.NoSegment)
 	} else if r.Log.FreeBytes < r.Log.MaxBytes/5 {
 		say(Yellow, "less than a fifth of the log is free: %s", Bytes(r.Log.FreeBytes))
 	}

@@ -3,8 +3,9 @@
 //
 // It is the sole user of bbolt, and never on the path of a message: a commit
 // costs two flushes, so what changes often is written at most every ten
-// seconds. Nothing here is needed to keep a promise. Positions are lower bounds
-// (Kafka knows better), the checkpoint only shortens what is read at a start.
+// seconds. Positions are lower bounds: Kafka knows better. The checkpoint shortens
+// what is read at a start; of packet ids whose records the log no longer holds it
+// is the only memory.
 package meta
 
 import (
@@ -14,6 +15,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -50,8 +52,7 @@ func Open(dir string) (d *DB, aside string, err error) {
 	if err == nil {
 		return d, "", nil
 	}
-	var version *VersionError
-	if errors.As(err, &version) || errors.Is(err, os.ErrPermission) || errors.Is(err, bolterrors.ErrTimeout) {
+	if !damaged(err) {
 		return nil, "", err
 	}
 	aside = fmt.Sprintf("%s.damaged-%d", path, time.Now().Unix())
@@ -60,6 +61,12 @@ func Open(dir string) (d *DB, aside string, err error) {
 	}
 	d, err = open(path)
 	return d, aside, err
+}
+
+// damaged says whether it is the content of the file that keeps it from being
+// opened: an error of the operating system, such as too many open files, passes.
+func damaged(err error) bool {
+	return !errors.As(err, new(*VersionError)) && !errors.As(err, new(syscall.Errno)) && !errors.Is(err, bolterrors.ErrTimeout)
 }
 
 // A VersionError says that a newer Tributary wrote the file.

@@ -17,9 +17,8 @@ import (
 // without an acknowledgement then never get one from this process.
 func (l *Log) Run(ctx context.Context) error {
 	ringCtx, stopRing := context.WithCancel(context.WithoutCancel(ctx)) // the last group may need its segment
-	broken := make(chan error, 1)
 	var ring sync.WaitGroup
-	ring.Go(func() { broken <- l.keepRing(ringCtx) })
+	ring.Go(func() { l.keepRing(ringCtx) })
 	defer ring.Wait()
 	defer stopRing()
 	for {
@@ -29,8 +28,6 @@ func (l *Log) Run(ctx context.Context) error {
 			if err := l.commit(); err != nil {
 				return err
 			}
-		case err := <-broken:
-			return l.fail(err, nil)
 		case <-ctx.Done():
 			l.mu.Lock()
 			l.closed = true

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -54,24 +55,54 @@ func TestCrashHasTeeth(t *testing.T) {
 	}
 }
 
-// D2: when the next segment cannot be prepared, Run ends at once, though nobody
-// appends anything.
-func TestFailedSegmentEndsRun(t *testing.T) {
-	d := disktest.New(1 << 30)
-	d.Fail(func(op disktest.Op) error {
-		if op.Kind == "create" && op.Name == segment.Name(2) {
-			return errIO
-		}
-		return nil
-	})
-	l := start(t, d, Options{})
-	if _, err := l.Append(rec("s", 0, 0), tributary.Ticket{}); err != nil {
-		t.Fatal(err)
+// A1: what keeps the next segment from being prepared for a while, whichever
+// step it hits, makes the log full and not broken; it takes records again by
+// itself, with no segment lost.
+func TestPreparingFailsForAWhile(t *testing.T) {
+	for _, kind := range []string{"open", "rename", "syncdir", "write", "sync"} {
+		synctest.Test(t, func(t *testing.T) {
+			d := disktest.New(1 << 30)
+			l := start(t, d, Options{})
+			broken := false
+			current := func() string { // a failure there would rightly end the ledger
+				held := l.held()
+				return segment.Name(held[len(held)-1].seq)
+			}
+			n := 0
+			fill := func() error {
+				for ; ; n++ {
+					if _, err := l.Append(rec("s", 0, n), tributary.Ticket{}); err != nil {
+						return err
+					}
+					synctest.Wait()
+				}
+			}
+			var full *FullError
+			if err := fill(); !errors.As(err, &full) {
+				t.Fatal(kind, err)
+			}
+			last := current()
+			d.Fail(func(op disktest.Op) error {
+				if broken && op.Kind == kind && op.Name != last {
+					return syscall.EMFILE
+				}
+				return nil
+			})
+			broken = true
+			l.Forwarded(l.Ledger(), tributary.LSN(n)) // now segments could be used again
+			synctest.Wait()
+			if _, err := l.Append(rec("s", 0, n), tributary.Ticket{}); !errors.As(err, &full) || l.Stats().NoSegment == "" {
+				t.Errorf("%s fails: append says %v, the stats %q", kind, err, l.Stats().NoSegment)
+			}
+			broken = false
+			time.Sleep(2 * lookAgain) //nolint:forbidigo // bubble time
+			before := n
+			if err := fill(); !errors.As(err, &full) || n-before < 30 {
+				t.Errorf("%s failed for a while: took %d records afterwards, then %v", kind, n-before, err)
+			}
+			l.close(t)
+		})
 	}
-	if err := <-l.done; !errors.Is(err, ErrFailed) || !errors.Is(err, errIO) {
-		t.Errorf("run returned %v", err)
-	}
-	l.stop()
 }
 
 // seeds yields SEED, or else as many seeds as SEEDS says.
@@ -392,9 +423,7 @@ func (p *process) makeRoom(r *record.Record) {
 		p.commit()
 	}
 	if p.failed == nil {
-		if err := p.stock(); err != nil {
-			p.failed = p.fail(err, nil)
-		}
+		p.stock()
 	}
 }
 

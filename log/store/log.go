@@ -39,7 +39,8 @@ type Options struct {
 }
 
 const (
-	maxGroupBytes = 1 << 20  // a group is closed before it grows beyond this
+	maxGroupBytes = 1 << 20  // a group of several records is closed before it grows beyond this
+	maxRecordSize = 3 << 20  // the largest MQTT packet, its client id as key and header, longer property names
 	windowBytes   = 64 << 10 // a group this large does not wait for company
 	minSegments   = 4
 	maxSpans      = 256 // a start seals a segment with so many ledgers: its footer has room for no more
@@ -151,9 +152,10 @@ type Stats struct {
 	WrittenBytes    int64 // given to the device by commits, padding included
 	Flushes         int64 // by commits
 	RefusedFull     int64
-	Refusing        bool  // a record was refused and there is no more room since
-	UsedBytes       int64 // segments that hold records
-	FreeBytes       int64 // what may still be used, of MaxBytes
+	Refusing        bool   // a record was refused and there is no more room since
+	NoSegment       string // why a segment could not be prepared; "" when it was, or the log is full
+	UsedBytes       int64  // segments that hold records
+	FreeBytes       int64  // what may still be used, of MaxBytes
 	MaxBytes        int64
 	FlushMean       time.Duration // moving
 	FlushMax        time.Duration
@@ -224,7 +226,8 @@ func (l *Log) add(r *record.Record, t tributary.Ticket) tributary.LSN {
 
 // waitForRoom returns nil when a record of at most size bytes fits into the
 // gathering group and the group into a segment that is there, with reserve
-// bytes to spare if it is the last one. "Full" is known here, before anything is written, and has one meaning: no segment is left.
+// bytes to spare if it is the last one. "Full" is known here, before anything is
+// written, and has one meaning: no segment is left.
 func (l *Log) waitForRoom(size int, reserve int64) error {
 	if l.opt.Opening != nil && l.next == 0 {
 		size += group.MaxBytes(l.opt.Opening)

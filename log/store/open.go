@@ -49,16 +49,17 @@ func Open(fs disk.FS, opt Options) (*Log, Recovery, error) {
 	if opt.Synced == nil {
 		opt.Synced = func() bool { return true }
 	}
+	capacity := opt.SegmentBytes - segment.HeaderBytes - segment.FooterBytes
 	l := &Log{
 		fs: fs, opt: opt, ledger: tributary.NewLedgerID(),
 		wake: make(chan struct{}, 1), company: make(chan struct{}, 1), consumed: make(chan struct{}, 1),
 		prepared: make(chan *segment.Segment, 1),
-		maxGroup: int(min(maxGroupBytes, opt.SegmentBytes-segment.HeaderBytes-segment.FooterBytes)) - group.FrameBytes,
+		maxGroup: int(min(maxGroupBytes, capacity)) - group.FrameBytes,
 		gather:   &group.Builder{}, idle: &group.Builder{},
 		offsets:   map[partition]*int64{},
 		forwarded: map[tributary.LedgerID]tributary.LSN{},
 	}
-	l.maxRecord = l.maxGroup - group.HeaderBytes
+	l.maxRecord = int(min(maxRecordSize, capacity)) - group.FrameBytes - group.HeaderBytes
 	if opt.Opening != nil {
 		l.maxRecord -= group.MaxBytes(opt.Opening)
 	}

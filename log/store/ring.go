@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/tributary-edge/tributary/log/disk"
 	"github.com/tributary-edge/tributary/log/segment"
 )
 
@@ -16,40 +17,40 @@ import (
 const lookAgain = 5 * time.Second
 
 // keepRing keeps one segment prepared ahead of the committer: the next write
-// never waits for a file to be made. It returns nil when ctx ends, and an error
-// when preparing one has failed.
-func (l *Log) keepRing(ctx context.Context) error {
+// never waits for a file to be made. It returns when ctx ends.
+func (l *Log) keepRing(ctx context.Context) {
 	tick := time.NewTicker(lookAgain)
 	defer tick.Stop()
 	for {
-		if err := l.stock(); err != nil {
-			return fmt.Errorf("prepare a segment: %w", err)
-		}
+		l.stock()
 		select {
 		case <-l.consumed:
 		case <-tick.C:
 			l.freeOld(time.Now())
 		case <-ctx.Done():
 			l.dropSpare()
-			return nil
+			return
 		}
 	}
 }
 
-// stock prepares a segment, if none is, or finds that the log is full.
-func (l *Log) stock() error {
+// stock prepares a segment, if none is, or finds that the log is full. An error
+// makes it full until the next try: no record is in a file that could not be
+// prepared, and too many open files, say, pass.
+func (l *Log) stock() {
 	if l.hasSpare() {
-		return nil
+		return
 	}
 	s, err := l.prepare()
-	if err != nil {
-		return err
-	}
 	if s != nil {
 		l.prepared <- s // has room: see hasSpare
 	}
 	l.setRoom(s != nil, s == nil)
-	return nil
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.stats.NoSegment = ""; err != nil {
+		l.stats.NoSegment = err.Error()
+	}
 }
 
 func (l *Log) hasSpare() bool {
@@ -107,19 +108,34 @@ func (l *Log) prepare() (*segment.Segment, error) {
 func (l *Log) reuse(name string) (*segment.Segment, error) {
 	f, err := l.fs.Open(name, false)
 	if err != nil {
+		l.pushFree(name)
 		return nil, fmt.Errorf("open segment: %w", err)
 	}
 	size, err := f.Size()
 	if err := errors.Join(err, f.Close()); err != nil {
+		l.pushFree(name)
 		return nil, fmt.Errorf("look at segment %s: %w", name, err)
 	}
 	if size == l.opt.SegmentBytes {
 		return l.recycle(name)
 	}
 	if err := l.fs.Remove(name); err != nil {
+		l.pushFree(name)
 		return nil, fmt.Errorf("remove segment: %w", err)
 	}
 	return l.create()
+}
+
+func (l *Log) pushFree(name string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.free = append(l.free, name)
+}
+
+// abandon gets rid of a file whose write or flush failed: it is never written
+// again (D2).
+func (l *Log) abandon(f disk.File, name string, err error) error {
+	return errors.Join(err, f.Close(), l.fs.Remove(name))
 }
 
 func (l *Log) popFree() (string, bool) {
@@ -154,13 +170,16 @@ func (l *Log) create() (*segment.Segment, error) {
 		return nil, l.fs.Remove(name)
 	}
 	if err != nil {
-		return nil, err
+		return nil, l.abandon(f, name, err)
 	}
 	s, err := segment.Start(f, seq, l.opt.SegmentBytes)
-	if err != nil {
-		return nil, err
+	if err == nil {
+		err = l.fs.Sync()
 	}
-	return s, l.fs.Sync()
+	if err != nil {
+		return nil, l.abandon(f, name, err)
+	}
+	return s, nil
 }
 
 // recycle turns the file name, which holds nothing that is still needed, into
@@ -169,17 +188,25 @@ func (l *Log) create() (*segment.Segment, error) {
 // old groups, or none.
 func (l *Log) recycle(name string) (*segment.Segment, error) {
 	seq := l.takeSeq()
-	if err := l.fs.Rename(name, segment.Name(seq)); err != nil {
+	next := segment.Name(seq)
+	if err := l.fs.Rename(name, next); err != nil {
+		l.pushFree(name)
 		return nil, fmt.Errorf("rename segment: %w", err)
 	}
 	if err := l.fs.Sync(); err != nil {
+		l.pushFree(next)
 		return nil, fmt.Errorf("sync data directory: %w", err)
 	}
-	f, err := l.fs.Open(segment.Name(seq), true)
+	f, err := l.fs.Open(next, true)
 	if err != nil {
+		l.pushFree(next)
 		return nil, fmt.Errorf("open recycled segment: %w", err)
 	}
-	return segment.Start(f, seq, l.opt.SegmentBytes)
+	s, err := segment.Start(f, seq, l.opt.SegmentBytes)
+	if err != nil {
+		return nil, l.abandon(f, next, err)
+	}
+	return s, nil
 }
 
 func (l *Log) takeSeq() uint64 {
