@@ -47,8 +47,9 @@ func (n *Node) forward(ctx context.Context) error {
 }
 
 func (n *Node) forwardLedger(ctx context.Context, cfg uplink.Config, id tributary.LedgerID) error {
-	for {
+	for first := true; ; first = false {
 		cfg.Hint = n.up.position(id).Next
+		cfg.Fresh = first && id == n.log.Ledger() // drawn by this process: Kafka cannot know it yet
 		src, err := n.log.Reader(id)
 		if err != nil {
 			return err

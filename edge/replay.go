@@ -150,13 +150,15 @@ func (n *Node) keep(ctx context.Context) error {
 // logColour writes to the log when the node's colour has changed, and why.
 func (n *Node) logColour(was status.Colour) status.Colour {
 	r := n.Report()
-	switch {
-	case r.Colour == was:
-	case r.Colour == status.Green:
+	if r.Colour == was {
+		return was
+	}
+	switch r.Colour {
+	case status.Green:
 		n.logger.Info("status is green again")
-	case r.Colour == status.Red:
+	case status.Red:
 		n.logger.Error("status is red", "reasons", r.Reasons)
-	default:
+	case status.Yellow:
 		n.logger.Warn("status is yellow", "reasons", r.Reasons)
 	}
 	return r.Colour

@@ -39,9 +39,12 @@ type Config struct {
 	// DeadLetter is the topic for what Kafka refuses for good; "" means to
 	// wait for ever instead.
 	DeadLetter string
-	// TopicGrace is how long a missing or forbidden topic is waited for before
-	// its records go to DeadLetter; default 1 min, which is also how often it
-	// is looked at again after that.
+	// TopicGrace is how long a topic that is missing, forbidden or without a
+	// leader is waited for before its records go to DeadLetter; default 1 min,
+	// which is also how often it is looked at again after that. When one topic
+	// has used it up, other missing and forbidden ones are not waited for at all
+	// in the next 10 x TopicGrace, so that devices that choose the names of topics
+	// cannot hold up the ledger for more than about a tenth of the time.
 	TopicGrace time.Duration
 
 	Linger             time.Duration // how long to gather after the first record; default 0
@@ -56,6 +59,13 @@ type Config struct {
 	// run; 0 when nothing is known. It only serves to notice that Kafka has
 	// forgotten: the position itself always comes from Kafka.
 	Hint tributary.LSN
+	// Fresh says that this process drew the ledger's id itself, that nobody else
+	// forwards it, and that no earlier Forward of it has begun a transaction. That
+	// Kafka has no position of it is then known without reading the positions
+	// topic, all of which a new ledger would otherwise read. It holds until Forward
+	// begins a transaction: so it is for the first Forward of a ledger, never for a
+	// second one. Not with a Hint.
+	Fresh bool
 	// KafkaClusterID is the Kafka this node has forwarded to before; "" when
 	// any Kafka will do.
 	KafkaClusterID string
@@ -111,6 +121,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.TransactionTimeout < time.Second {
 		wrong("kafka transaction_timeout is %v: 1 s at least", c.TransactionTimeout)
+	}
+	if c.Fresh && c.Hint > 0 {
+		wrong("a fresh ledger cannot have been forwarded up to record %d", c.Hint)
 	}
 	if c.PositionsTopic == c.DeadLetter {
 		wrong("dead letters cannot go to the positions topic %q", c.PositionsTopic)

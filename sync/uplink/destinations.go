@@ -14,13 +14,13 @@ type destination struct {
 	trouble error
 	since   time.Time // of the first trouble
 	tried   time.Time // last time that it was looked at or sent to
+	gaveUp  bool      // its records go to the dead-letter topic when they cannot be sent
 }
 
 // destinations finds out whether the topics that l needs can be written to, and
 // creates those that it may create, before a transaction is open. It returns
 // why the records of which topics go to the dead-letter topic this time: those
-// that have been in trouble for TopicGrace. Before that, trouble is an error, so
-// that all wait. One bad destination does not stop the others for good, and a
+// that giveUp says. Before that, trouble is an error, so that all wait. One bad destination does not stop the others for good, and a
 // short mishap does not put records where nobody looks for them.
 func (s *session) destinations(ctx context.Context, l load) (diverted map[string]error, err error) {
 	var ask []string
@@ -44,7 +44,7 @@ func (s *session) destinations(ctx context.Context, l load) (diverted map[string
 		if s.known[name] || d == nil {
 			continue
 		}
-		if !s.gaveUp(d) {
+		if !s.giveUp(d) {
 			return nil, d.trouble
 		}
 		if diverted == nil {
@@ -62,14 +62,34 @@ func (s *session) destinations(ctx context.Context, l load) (diverted map[string
 // looked at yet.
 func (s *session) resting(name string) bool {
 	d := s.topics[name]
-	return d != nil && s.gaveUp(d) && time.Since(d.tried) < s.cfg.TopicGrace
+	return d != nil && s.giveUp(d) && time.Since(d.tried) < s.cfg.TopicGrace
 }
 
-func (s *session) gaveUp(d *destination) bool {
-	if s.cfg.DeadLetter == "" {
+// graceRest is how many graces have to pass after one that was used up before
+// a topic gets the next one.
+const graceRest = 10
+
+// giveUp decides whether d is waited for any longer. There is one grace for the
+// whole ledger and not one for each topic: devices may choose names, and each new
+// one would hold up all the others for another TopicGrace. A partition without a
+// leader is nothing that a device can bring about, and mostly an election that
+// is soon over, so that always has a grace of its own.
+func (f *forwarder) giveUp(d *destination) bool {
+	switch {
+	case f.cfg.DeadLetter == "":
+		return false
+	case d.gaveUp, errors.Is(d.trouble, kerr.InvalidTopicException):
+	case time.Since(d.since) >= f.cfg.TopicGrace:
+		f.graceUsed = time.Now()
+	case time.Since(f.graceUsed) >= graceRest*f.cfg.TopicGrace, isLeaderless(d.trouble):
 		return false
 	}
-	return errors.Is(d.trouble, kerr.InvalidTopicException) || time.Since(d.since) >= s.cfg.TopicGrace
+	d.gaveUp = true
+	return true
+}
+
+func isLeaderless(err error) bool {
+	return errors.Is(err, kerr.LeaderNotAvailable) || errors.Is(err, kerr.ListenerNotFound)
 }
 
 // lookAt asks Kafka about topics, creates what is missing and may be created,

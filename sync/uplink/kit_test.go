@@ -69,11 +69,13 @@ func (l *ledger) Read(ctx context.Context, from tributary.LSN, maxBytes int) (re
 	for {
 		l.mu.Lock()
 		c, ok := l.read(from, maxBytes)
-		closed, grown := l.closed, l.grown
+		end, closed, grown := l.next, l.closed, l.grown
 		l.mu.Unlock()
 		switch {
 		case ok:
 			return c, nil
+		case from < end:
+			return record.Chunk{}, fmt.Errorf("record %d is inside a group", from)
 		case closed:
 			return record.Chunk{}, io.EOF
 		}

@@ -105,7 +105,7 @@ func TestStopped(t *testing.T) {
 		"as it should be": {func(*position, *ledger, *Config) []byte { return nil }, ""},
 		"another chain":   {func(p *position, _ *ledger, _ *Config) []byte { p.Chain = "0123456789abcdef"; return nil }, "not the same"},
 		"not a boundary":  {func(p *position, _ *ledger, _ *Config) []byte { p.Next = 11; return nil }, "not the end of a group"},
-		"beyond the end":  {func(p *position, _ *ledger, _ *Config) []byte { p.Next = 1000; return nil }, "beyond what its disk holds"},
+		"beyond the end":  {func(p *position, l *ledger, _ *Config) []byte { p.Next, l.closed = 1000, false; return nil }, "beyond what its disk holds"},
 		"another cluster": {func(p *position, _ *ledger, _ *Config) []byte { p.KafkaClusterID = "second"; return nil }, "written in Kafka cluster second"},
 		"cluster changed": {func(_ *position, _ *ledger, cfg *Config) []byte { cfg.KafkaClusterID = "second"; return nil }, "has forwarded to cluster second"},
 		"went back":       {func(_ *position, _ *ledger, cfg *Config) []byte { cfg.Hint = 20; return nil }, "had been committed up to 20"},

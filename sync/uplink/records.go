@@ -18,6 +18,7 @@ import (
 const (
 	headerLedger     = "tributary.ledger"
 	headerLSN        = "tributary.lsn"
+	headerTime       = "tributary.time"        // Unix milliseconds, when they are too far ahead to be the timestamp
 	headerDeadReason = "tributary.dead.reason" // why Kafka did not take it
 	headerDeadTopic  = "tributary.dead.topic"  // where it was meant to go
 	headerDeadSize   = "tributary.dead.size"   // bytes of the value before it was cut to fit
@@ -57,7 +58,7 @@ const maxDigits = 20 // of a uint64
 func (s *session) build(l load, diverted map[string]error) error {
 	o := &s.out
 	o.reset(l)
-	ledger := []byte(s.src.Ledger().String())
+	ledger, now := []byte(s.src.Ledger().String()), time.Now()
 	for _, entries := range l.chunks {
 		for i := range entries {
 			e := &entries[i]
@@ -72,7 +73,9 @@ func (s *session) build(l load, diverted map[string]error) error {
 				Headers:   o.headersOf(e, ledger),
 				Timestamp: time.UnixMilli(e.Millis),
 			})
-			dead, err := s.bury(e, &o.records[len(o.records)-1], diverted)
+			r := &o.records[len(o.records)-1]
+			setBack(r, now)
+			dead, err := s.bury(e, r, diverted)
 			if err != nil {
 				return err
 			}
@@ -100,6 +103,22 @@ func (o *outgoing) headersOf(e *record.Entry, ledger []byte) []kgo.RecordHeader 
 	return o.headers[first:len(o.headers):len(o.headers)]
 }
 
+// mostAhead is how far the time of a record may be ahead of ours. Kafka refuses
+// it from an hour on (message.timestamp.after.max.ms).
+const mostAhead = 50 * time.Minute
+
+// setBack makes now the timestamp of r if its own is too far ahead, and keeps
+// that in a header. Else a clock that jumped ahead while records were logged,
+// and came back, would hold up the ledger until it is that late.
+func setBack(r *kgo.Record, now time.Time) {
+	if r.Timestamp.Sub(now) <= mostAhead {
+		return
+	}
+	r.Headers = append(r.Headers, // a copy: its capacity is its length
+		kgo.RecordHeader{Key: headerTime, Value: strconv.AppendInt(nil, r.Timestamp.UnixMilli(), 10)})
+	r.Timestamp = now
+}
+
 // bury makes r a dead letter if Kafka does not take e where it should go, and
 // reports whether it did.
 func (s *session) bury(e *record.Entry, r *kgo.Record, diverted map[string]error) (bool, error) {
@@ -120,7 +139,7 @@ func (s *session) bury(e *record.Entry, r *kgo.Record, diverted map[string]error
 		return false, &refusedError{e.Stream, e.LSN, reason}
 	}
 	r.Topic = s.cfg.DeadLetter
-	r.Headers = append(r.Headers, // a copy: its capacity is its length
+	r.Headers = append(r.Headers, // a copy, or setBack's own
 		kgo.RecordHeader{Key: headerDeadReason, Value: []byte(reason)},
 		kgo.RecordHeader{Key: headerDeadTopic, Value: []byte(e.Stream)})
 	if limit := int(s.poison.limit(r.Topic)); room == 0 && recordSize(r)+batchOverhead > limit {
@@ -156,7 +175,7 @@ func cut(r *kgo.Record, room int) {
 	if over() <= 0 {
 		return
 	}
-	own := make([]kgo.RecordHeader, 0, 5)
+	own := make([]kgo.RecordHeader, 0, 6)
 	for _, h := range r.Headers {
 		if strings.HasPrefix(h.Key, "tributary.") && len(h.Value) <= 256 {
 			own = append(own, h)

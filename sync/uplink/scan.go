@@ -38,14 +38,23 @@ type extent struct {
 // last committed record of its key, or that no partition has one between its
 // first offset and its high watermark. Everything else is an error.
 //
+// A fresh ledger has none, because nobody has tried to write one.
+//
 // The key is first looked for where it hashes to. Elsewhere it is only when
 // partitions were added after its first record; it then stays where it is.
 func (s *session) readPosition(ctx context.Context) (found, error) {
-	extents, err := s.extents(ctx)
+	topic, err := s.positionsTopic(ctx)
 	if err != nil {
 		return found{}, err
 	}
-	home := hashPartition(s.cfg.positionKey(s.src.Ledger()), len(extents))
+	home := hashPartition(s.cfg.positionKey(s.src.Ledger()), len(topic.leaders))
+	if s.fresh {
+		return found{partition: home}, nil
+	}
+	extents, err := s.extents(ctx, topic)
+	if err != nil {
+		return found{}, err
+	}
 	order := []int32{home}
 	for p := range int32(len(extents)) {
 		if p != home {
@@ -72,16 +81,18 @@ func (s *session) readPosition(ctx context.Context) (found, error) {
 	return found{partition: home}, nil
 }
 
-// extents returns what each partition of the positions topic holds now.
-func (s *session) extents(ctx context.Context) ([]extent, error) {
+// positionsTopic returns what Kafka says about the positions topic now.
+func (s *session) positionsTopic(ctx context.Context) (topic, error) {
 	topics, _, err := s.metadata(ctx, s.cfg.PositionsTopic)
 	if err != nil {
-		return nil, err
+		return topic{}, err
 	}
-	topic := topics[s.cfg.PositionsTopic]
-	if err := topic.usable(); err != nil {
-		return nil, err
-	}
+	t := topics[s.cfg.PositionsTopic]
+	return t, t.usable()
+}
+
+// extents returns what each partition of the positions topic holds now.
+func (s *session) extents(ctx context.Context, topic topic) ([]extent, error) {
 	out := make([]extent, len(topic.leaders))
 	for p, leader := range topic.leaders {
 		out[p] = extent{leader: leader, topicID: topic.id, start: -1, end: -1}

@@ -45,7 +45,12 @@ func (f *forwarder) session(ctx context.Context) error {
 	// next one (KIP-890; R24).
 	defer cl.Close()
 	s := &session{forwarder: f, cl: cl, decompressor: kgo.DefaultDecompressor(), known: map[string]bool{}}
-	if err := s.open(ctx); err != nil {
+	switch err := s.open(ctx); {
+	case errors.Is(err, errBeyond):
+		f.cfg.Logger.Warn("Kafka has more of a ledger than this node: the disk has lost records that it had confirmed, and Kafka has them; what is left of the ledger stays on the disk",
+			"ledger", f.src.Ledger().String(), "error", err)
+		return nil
+	case err != nil:
 		return err
 	}
 	f.ready(s.pos, s.clusterID)
@@ -74,7 +79,7 @@ func (s *session) open(ctx context.Context) error {
 	if breakFence {
 		at = early
 	}
-	return s.resume(at)
+	return s.resume(ctx, at)
 }
 
 // fence makes all earlier forwarders of the ledger harmless.
@@ -97,7 +102,7 @@ func (s *session) fence(ctx context.Context) error {
 
 // resume checks that what Kafka says and what the ledger says are one history,
 // and sets pos.
-func (s *session) resume(at found) error {
+func (s *session) resume(ctx context.Context, at found) error {
 	ledger, base := s.src.Ledger(), s.src.Base()
 	if !at.ok {
 		if s.floor > 0 || base > 0 {
@@ -135,6 +140,9 @@ func (s *session) resume(at found) error {
 		}
 	}
 	have, ok := s.src.ChainAt(next)
+	if !ok && s.endsBefore(ctx, next) {
+		return fmt.Errorf("committed up to record %d: %w", next, errBeyond)
+	}
 	if !ok {
 		return &StoppedError{
 			What: fmt.Sprintf("Kafka has ledger %v up to record %d, which is not the end of a group on this node, or is beyond what its disk holds", ledger, next),
@@ -150,6 +158,19 @@ func (s *session) resume(at found) error {
 	s.pos = tributary.Position{Ledger: ledger, Next: next, Chain: chain}
 	s.partition, s.transactions = at.partition, p.Transactions
 	return nil
+}
+
+// errBeyond says that the ledger is closed, and ends before the position in
+// Kafka. There is nothing to send, and nothing to compare the chain with.
+var errBeyond = errors.New("the ledger ends before that on this node")
+
+// endsBefore reports whether the ledger is closed and ends before next, of which
+// ChainAt has said that it is no boundary.
+func (s *session) endsBefore(ctx context.Context, next tributary.LSN) bool {
+	ctx, cancel := context.WithTimeout(ctx, time.Second) // a live ledger would wait to get there
+	defer cancel()
+	_, err := s.src.Read(ctx, next, 1)
+	return ended(err)
 }
 
 // forward sends chunk after chunk until the ledger has ended. While one is in

@@ -28,7 +28,7 @@ func (t topic) usable() error {
 	case t.err != nil:
 		return &topicError{t.name, t.err}
 	case t.badLeader != nil:
-		return fmt.Errorf("topic %s: %w", t.name, t.badLeader)
+		return &topicError{t.name, t.badLeader}
 	case !t.mayWrite:
 		return &topicError{t.name, kerr.TopicAuthorizationFailed}
 	}

@@ -66,6 +66,7 @@ func (s *session) transact(ctx context.Context, l load) error {
 func (s *session) send(ctx context.Context, l load) (*answers, error) {
 	ctx, cancel := lasting(ctx, s.cfg.TransactionTimeout)
 	defer cancel()
+	s.fresh = false // from here on there may be a position, whatever we are told
 	if err := s.cl.BeginTransaction(); err != nil {
 		return nil, fmt.Errorf("begin a transaction: %w", err)
 	}

@@ -57,6 +57,8 @@ func explainTopic(t *topicError, c Config) trouble {
 		return trouble{fmt.Sprintf("Kafka topic %s is missing: %s", t.topic, name), "Ask the Kafka team: " + createCommand(t.topic, c)}
 	case errors.Is(t.err, kerr.TopicAuthorizationFailed):
 		return trouble{fmt.Sprintf("Kafka refused topic %s: %s", t.topic, name), "Ask the Kafka team: " + aclCommand(t.topic, c)}
+	case isLeaderless(t.err):
+		return trouble{fmt.Sprintf("Kafka topic %s has no leader at the moment: %v", t.topic, t.err), "If it stays so, ask the Kafka team whether a broker is down."}
 	case errors.Is(t.err, kerr.InvalidTopicException):
 		return trouble{fmt.Sprintf("%q cannot be the name of a Kafka topic", t.topic), "Correct the topic of the route."}
 	default:

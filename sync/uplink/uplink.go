@@ -37,15 +37,17 @@ type Source interface {
 	ChainAt(lsn tributary.LSN) (chain uint64, ok bool)
 	// Read blocks until a durable group starts at from, then returns as many
 	// whole consecutive groups as fit maxBytes, and at least one. It returns
-	// io.EOF when the ledger is closed and from is its end.
+	// io.EOF when the ledger is closed and from is its end or beyond.
 	Read(ctx context.Context, from tributary.LSN, maxBytes int) (record.Chunk, error)
 }
 
 // Forward moves src into Kafka until the ledger has ended and all of it is
-// committed, and then returns nil. Before that it returns only what is wrong
-// with cfg, ctx's error, or a *StoppedError; everything else that goes wrong is told to watch and tried again
-// for ever, with a back-off. It blocks; when it returns, its goroutines and
-// connections are gone.
+// committed, and then returns nil. It also returns nil, after a warning in the
+// log and without telling watch, when the ledger has ended before the position
+// in Kafka: what this node has lost of it is there. Before that it returns only
+// what is wrong with cfg, ctx's error, or a *StoppedError; everything else that
+// goes wrong is told to watch and tried again for ever, with a back-off. It
+// blocks; when it returns, its goroutines and connections are gone.
 //
 // Any number of Forwards of one ledger may run at once, in one process or on
 // many machines: Kafka lets one of them commit, and the others back off. Each
@@ -79,7 +81,9 @@ type forwarder struct {
 
 	floor        tributary.LSN // known to be committed: the hint, or our own last commit
 	room         int           // size of the next chunk, in bytes: halved by failures, doubled by commits
+	fresh        bool          // nobody has begun a transaction for the ledger: Config.Fresh
 	topics       map[string]*destination
+	graceUsed    time.Time // when a topic last went through all of its TopicGrace
 	poison       *poison
 	counters     Counters
 	unsent       bool // a transaction failed and none has been committed since
@@ -109,6 +113,7 @@ func newForwarder(cfg Config, src Source, watch Observer) *forwarder {
 			fencedFirst: 500 * time.Millisecond, fencedMost: 30 * time.Second,
 		},
 		floor:  cfg.Hint,
+		fresh:  cfg.Fresh,
 		room:   cfg.BatchBytes,
 		topics: map[string]*destination{},
 		poison: newPoison(cfg.MaxMessageBytes),
