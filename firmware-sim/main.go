@@ -47,7 +47,11 @@ func main() {
 // command runs one command line and returns its exit status.
 func command(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	name := "run"
-	if len(args) > 0 && args[0] != "" && args[0][0] != '-' {
+	switch {
+	case len(args) == 0:
+	case args[0] == "-h" || args[0] == "-help" || args[0] == "--help":
+		_, _ = fmt.Fprint(stdout, usage, "\n")
+	case args[0] != "" && args[0][0] != '-':
 		name, args = args[0], args[1:]
 	}
 	var err error
