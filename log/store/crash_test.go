@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -63,7 +64,7 @@ func TestPreparingFailsForAWhile(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			d := disktest.New(1 << 30)
 			l := start(t, d, Options{})
-			broken := false
+			var broken atomic.Bool
 			current := func() string { // a failure there would rightly end the ledger
 				held := l.held()
 				return segment.Name(held[len(held)-1].seq)
@@ -83,18 +84,18 @@ func TestPreparingFailsForAWhile(t *testing.T) {
 			}
 			last := current()
 			d.Fail(func(op disktest.Op) error {
-				if broken && op.Kind == kind && op.Name != last {
+				if broken.Load() && op.Kind == kind && op.Name != last {
 					return syscall.EMFILE
 				}
 				return nil
 			})
-			broken = true
+			broken.Store(true)
 			l.Forwarded(l.Ledger(), tributary.LSN(n)) // now segments could be used again
 			synctest.Wait()
 			if _, err := l.Append(rec("s", 0, n), tributary.Ticket{}); !errors.As(err, &full) || l.Stats().NoSegment == "" {
 				t.Errorf("%s fails: append says %v, the stats %q", kind, err, l.Stats().NoSegment)
 			}
-			broken = false
+			broken.Store(false)
 			time.Sleep(2 * lookAgain) //nolint:forbidigo // bubble time
 			before := n
 			if err := fill(); !errors.As(err, &full) || n-before < 30 {
