@@ -204,11 +204,24 @@ func TestRealPoison(t *testing.T) {
 	}
 }
 
-// U4: a clock that is two hours ahead is waited for, with a sentence.
+// U4: a record from a clock that was two hours ahead is taken by a Kafka with
+// default settings, at the present time, and keeps its own in a header. Where a
+// topic is stricter, its complaint is waited for, with a sentence.
 func TestRealTimestampAhead(t *testing.T) {
-	cfg, topic, _ := realKafka(t)
+	cfg, topic, kafka := realKafka(t)
+	l := newLedger()
+	ahead := time.Now().Add(2 * time.Hour).UnixMilli()
+	l.add(record.Record{Stream: topic("a"), Millis: ahead, Key: []byte("k"), Value: []byte("v")})
+	l.close()
+	drain(t, cfg, l)
+	got := readCommitted(t, cfg.Brokers, topic("a"))
+	if len(got) != 1 || got[0].Timestamp.After(time.Now()) || header(got[0], headerTime) != fmt.Sprint(ahead) {
+		t.Errorf("got %v, want one record of now with %d in %s", got, ahead, headerTime)
+	}
+
+	create(t, kafka, topic("strict"), 1, "message.timestamp.after.max.ms=60000")
 	l, watch := newLedger(), newLog()
-	l.add(record.Record{Stream: topic("a"), Millis: time.Now().Add(2 * time.Hour).UnixMilli(), Key: []byte("k"), Value: []byte("v")})
+	l.add(record.Record{Stream: topic("strict"), Millis: time.Now().Add(10 * time.Minute).UnixMilli(), Key: []byte("k"), Value: []byte("v")})
 	stop := start(t, quick(t, cfg, l, watch))
 	watch.until(t, "sentence", says("INVALID_TIMESTAMP", "clock"))
 	_ = stop()
