@@ -59,7 +59,7 @@ func TestRefusalKeepsThePacketID(t *testing.T) {
 // that releases is let go on.
 func TestUnreleasedIDsOfOneClient(t *testing.T) {
 	if forgetQoS2 {
-		t.Skip("the table forgets")
+		t.Skip("built with break_qos2: the table forgets on purpose")
 	}
 	versions(t, func(t *testing.T, v5 bool) {
 		bubble(t, nil, func(t *testing.T, d *Door, l *fakeLog) {
@@ -99,7 +99,7 @@ func TestUnreleasedIDsOfOneClient(t *testing.T) {
 // another at once, before a release is durable.
 func TestReleasingIDsHoldNoPlace(t *testing.T) {
 	if forgetQoS2 {
-		t.Skip("the table forgets")
+		t.Skip("built with break_qos2: the table forgets on purpose")
 	}
 	versions(t, func(t *testing.T, v5 bool) {
 		bubble(t, nil, func(t *testing.T, d *Door, l *fakeLog) {
@@ -138,7 +138,7 @@ func TestReleasingIDsHoldNoPlace(t *testing.T) {
 // worst case, one id per client.
 func TestUnreleasedIDsOfAllClients(t *testing.T) {
 	if forgetQoS2 {
-		t.Skip("the table forgets")
+		t.Skip("built with break_qos2: the table forgets on purpose")
 	}
 	bubble(t, nil, func(t *testing.T, d *Door, l *fakeLog) {
 		l.auto(t)
@@ -192,7 +192,7 @@ func heapBytes() int64 {
 // is learnt after it holds.
 func TestForgetPacketIDs(t *testing.T) {
 	if forgetQoS2 {
-		t.Skip("the table forgets")
+		t.Skip("built with break_qos2: the table forgets on purpose")
 	}
 	bubble(t, nil, func(t *testing.T, d *Door, l *fakeLog) {
 		l.auto(t)

@@ -101,7 +101,7 @@ func TestQoS2Reconnect(t *testing.T) {
 // for a new message, which a crash would then take for the old one.
 func TestPubcompWaitsForTheRelease(t *testing.T) {
 	if forgetQoS2 {
-		t.Skip("the table forgets")
+		t.Skip("built with break_qos2: the table forgets on purpose")
 	}
 	bubble(t, nil, func(t *testing.T, d *Door, l *fakeLog) {
 		c := pipe(t, d).enter(kept("dev", true))
@@ -189,7 +189,7 @@ func TestQoS2Restart(t *testing.T) {
 // messages, after a restart too.
 func TestCleanStart(t *testing.T) {
 	if forgetQoS2 {
-		t.Skip("the table forgets")
+		t.Skip("built with break_qos2: the table forgets on purpose")
 	}
 	bubble(t, nil, func(t *testing.T, d *Door, l *fakeLog) {
 		c := pipe(t, d).enter(kept("dev", true))

@@ -78,7 +78,7 @@ func TestQoS2Reuse(t *testing.T) {
 // PUBLISH, PUBREL and clean starts, cut into random groups.
 func TestQoS2ReplayFromAnySnapshot(t *testing.T) {
 	if forgetQoS2 {
-		t.Skip("the table forgets")
+		t.Skip("built with break_qos2: the table forgets on purpose")
 	}
 	seed := rand.Uint64()
 	t.Logf("seed %d: to repeat, put it in place of rand.Uint64()", seed)
@@ -197,7 +197,7 @@ func replayed(t *testing.T, log []record.Entry, snapshot []byte, from tributary.
 // and control records of an unknown version are not guessed at.
 func TestReplayOfStrangeRecords(t *testing.T) {
 	if forgetQoS2 {
-		t.Skip("the table forgets")
+		t.Skip("built with break_qos2: the table forgets on purpose")
 	}
 	q := newQoS2(8)
 	learned := record.Entry{Record: publishRecord("c", 1)}
