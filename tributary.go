@@ -38,6 +38,12 @@ func NewLedgerID() (id LedgerID) {
 // MarshalText implements encoding.TextMarshaler with the form of String.
 func (id LedgerID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
 
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (id *LedgerID) UnmarshalText(text []byte) (err error) {
+	*id, err = ParseLedgerID(string(text))
+	return err
+}
+
 // ParseLedgerID reads what String wrote.
 func ParseLedgerID(s string) (id LedgerID, err error) {
 	n, err := hex.Decode(id[:], []byte(s))

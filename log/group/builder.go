@@ -71,9 +71,9 @@ func MaxBytes(r *record.Record) int {
 	return record.MaxBytes(r) + binary.MaxVarintLen32 + runOverhead + len(r.Stream)
 }
 
-// Add appends r as the next record of the group; offset is its offset in its
-// partition. It keeps nothing of r.
-func (b *Builder) Add(r *record.Record, offset int64) {
+// Add appends r as the next record of the group, with the time millis; offset
+// is its offset in its partition. It keeps nothing of r.
+func (b *Builder) Add(r *record.Record, millis, offset int64) {
 	u := b.last
 	if u == nil || u.partition != r.Partition || u.stream != r.Stream {
 		u = b.run(r)
@@ -81,7 +81,7 @@ func (b *Builder) Add(r *record.Record, offset int64) {
 	}
 	index := uint32(b.count)
 	if u.count == 0 {
-		u.offset, u.millis, u.first = offset, r.Millis, index
+		u.offset, u.millis, u.first = offset, millis, index
 		b.order = append(b.order, u)
 		b.bytes += runOverhead + len(u.stream)
 	} else {
@@ -92,7 +92,7 @@ func (b *Builder) Add(r *record.Record, offset int64) {
 		b.bytes += len(u.gaps) - before
 	}
 	before := len(u.records)
-	u.records = record.Append(u.records, r, r.Millis-u.millis, u.count)
+	u.records = record.Append(u.records, r, millis-u.millis, u.count)
 	b.bytes += len(u.records) - before
 	u.next = index + 1
 	u.count++
@@ -109,36 +109,40 @@ func (b *Builder) run(r *record.Record) *run {
 	return u
 }
 
-// Seal encodes the group. h has Ledger, Number, PrevChain, Millis, Uptime, Boot
-// and Synced set; Seal fills the rest, so that h.Chain() is valid afterwards.
-// The result has FrameBytes of room in front for the frame, then header and
-// body, then zeros up to a whole page; it is valid until the next Seal. With
-// enc, the body is compressed if that saves at least a page.
-func (b *Builder) Seal(h *Header, enc *zstd.Encoder) (padded []byte, bytes int) {
+// Seal encodes the group. h has Ledger, Number, PrevChain, Millis and the clock
+// set; Seal fills the rest, so that h.Chain() is valid afterwards. The result
+// has FrameBytes of room in front for f, whose place the caller fills in, then
+// header and body, then zeros up to a whole page; it is valid until the next
+// Seal. With enc, the body is compressed if that saves at least a page.
+func (b *Builder) Seal(h *Header, enc *zstd.Encoder) (padded []byte, f Frame) {
 	h.Base, h.Count = b.base, uint32(b.count)
 	const start = FrameBytes + HeaderBytes
 	if cap(b.out) < start {
 		b.out = make([]byte, start, 64<<10)
 	}
-	out := b.out[:start]
+	out, codec := b.out[:start], Raw
 	for _, u := range b.order {
 		out = u.append(out)
 	}
-	h.rawBytes, h.zstd = uint32(len(out)-start), false
+	h.finish(out[FrameBytes:], out[start:])
 	if enc != nil && len(out)-start >= PageBytes/2 {
 		b.tmp = enc.EncodeAll(out[start:], b.tmp[:0])
 		if PaddedBytes(HeaderBytes+len(b.tmp)) < PaddedBytes(len(out)-FrameBytes) {
-			out = append(out[:start], b.tmp...)
-			h.zstd = true
+			out, codec = append(out[:start], b.tmp...), Zstd
 		}
 	}
-	h.finish(out[FrameBytes:], out[start:])
-	bytes = len(out) - FrameBytes
-	for len(out)%PageBytes != 0 {
-		out = append(out, zeros[:min(len(zeros), PageBytes-len(out)%PageBytes)]...)
+	b.out, f = enclose(out, codec)
+	return b.out, f
+}
+
+// enclose makes the frame for what stands in out behind the room for it, and
+// pads out to whole pages.
+func enclose(out []byte, codec Codec) (padded []byte, f Frame) {
+	f = Frame{Of: 1, Bytes: len(out) - FrameBytes, Codec: codec, crc: Checksum(out[FrameBytes:])}
+	for len(out)%Align != 0 {
+		out = append(out, zeros[:min(len(zeros), Align-len(out)%Align)]...)
 	}
-	b.out = out
-	return out, bytes
+	return out, f
 }
 
 //nolint:gochecknoglobals // a constant

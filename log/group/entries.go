@@ -4,27 +4,15 @@ import (
 	"encoding/binary"
 	"slices"
 
-	"github.com/klauspost/compress/zstd"
-
 	"github.com/tributary-edge/tributary"
 	"github.com/tributary-edge/tributary/log/record"
 )
 
-// Entries decodes the records of a group that Decode accepted, in the order of
-// their LSNs, and appends them to dst. What it appends points into src or into
-// memory of its own, never into a buffer that is reused. dec may be shared.
-func Entries(dst []record.Entry, h *Header, src []byte, dec *zstd.Decoder) ([]record.Entry, error) {
-	body := src[HeaderBytes:]
-	if h.zstd {
-		raw, err := dec.DecodeAll(body, make([]byte, 0, h.rawBytes))
-		if err != nil {
-			return dst, corrupt("zstd: %v", err)
-		}
-		body = raw
-	}
-	if uint64(len(body)) != uint64(h.rawBytes) {
-		return dst, corrupt("body has %d bytes, should have %d", len(body), h.rawBytes)
-	}
+// Entries decodes the records of a group that Open returned, in the order of
+// their LSNs, and appends them to dst. What it appends points into g.Body. The
+// error is a *CorruptError.
+func (g *Group) Entries(dst []record.Entry) ([]record.Entry, error) {
+	h, body := &g.Header, g.Body
 	if uint64(h.Count) > uint64(len(body)/record.MinBytes) {
 		return dst, corrupt("%d records do not fit %d bytes", h.Count, len(body))
 	}

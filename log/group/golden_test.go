@@ -17,26 +17,26 @@ import (
 // Then copy it to docs/format/log.md; bytes that exist on disks must not change.
 var update = flag.Bool("update", false, "rewrite testdata")
 
-// The bytes of a small group are those of every version 1, and those that the
+// The bytes of a small group are those of every version 2, and those that the
 // format's document explains one by one.
 func TestGolden(t *testing.T) {
 	var b Builder
 	b.Reset(40)
 	b.Add(&record.Record{
-		Stream: "telemetry", Partition: 0, Millis: 1_700_000_000_123, Key: []byte("d1"), Value: []byte("21.5"),
+		Stream: "telemetry", Partition: 0, Key: []byte("d1"), Value: []byte("21.5"),
 		Headers: []record.Header{{Key: "mqtt.qos", Value: []byte("1")}},
-	}, 7)
-	b.Add(&record.Record{Stream: "alarms", Partition: 2, Millis: 1_700_000_000_130, Value: []byte("hot")}, 0)
-	b.Add(&record.Record{Stream: "telemetry", Partition: 0, Millis: 1_700_000_000_125, Key: []byte("d1"), Value: []byte("21.6")}, 8)
+	}, 1_700_000_000_123, 7)
+	b.Add(&record.Record{Stream: "alarms", Partition: 2, Value: []byte("hot")}, 1_700_000_000_130, 0)
+	b.Add(&record.Record{Stream: "telemetry", Partition: 0, Key: []byte("d1"), Value: []byte("21.6")}, 1_700_000_000_125, 8)
 	h := Header{
-		Number: 3, PrevChain: 0x1122334455667788, Millis: 1_700_000_000_131, Uptime: 60_000, Synced: true,
+		Number: 3, PrevChain: 0x1122334455667788, Millis: 1_700_000_000_131, BootMillis: 1_699_999_940_131, Trusted: true,
 		Ledger: tributary.LedgerID(sixteen("00112233445566778899aabbccddeeff")), Boot: sixteen("b0070000000000000000000000000001"),
 	}
-	padded, size := b.Seal(&h, nil)
-	f := Frame{Segment: 1, Salt: 0x5a175a175a175a17, Commit: 9, Of: 1, Bytes: size}
+	padded, f := b.Seal(&h, nil)
+	f.Segment, f.Salt, f.Commit = 1, 0x5a175a175a175a17, 9
 	f.Encode(padded)
 
-	got := explain(padded, size) + fmt.Sprintf("\nchain after the group: %016x\n", h.Chain())
+	got := explain(padded, f.Bytes) + fmt.Sprintf("\nchain after the group: %016x\n", h.Chain())
 	const file = "testdata/group.txt"
 	if *update {
 		if err := os.WriteFile(file, []byte(got), 0o640); err != nil {
@@ -81,7 +81,7 @@ func explain(b []byte, size int) string {
 	for _, f := range []struct {
 		n    int
 		what string
-	}{{4, "magic TRBF"}, {4, "CRC-32C of bytes 8 to 48"}, {8, "segment"}, {8, "salt"}, {8, "commit"}, {2, "index"}, {2, "of"}, {4, "bytes of header and body"}, {8, "reserved"}} {
+	}{{4, "magic TRBF"}, {4, "CRC-32C of bytes 8 to 48"}, {8, "segment"}, {8, "salt"}, {8, "commit"}, {2, "index"}, {2, "of"}, {4, "bytes stored behind the frame"}, {4, "CRC-32C of those bytes"}, {1, "codec: raw"}, {3, "zero"}} {
 		field(f.n, f.what)
 	}
 	part("header")
@@ -90,18 +90,18 @@ func explain(b []byte, size int) string {
 		what string
 	}{
 		{4, "magic TRBG"},
-		{4, "CRC-32C of the rest of the header, and the body"},
+		{4, "CRC-32C of the rest of the header, and the raw body"},
 		{2, "version"},
-		{2, "flags: clock synchronised"},
-		{4, "bytes of the body, stored"},
-		{4, "bytes of the body, raw"},
+		{2, "flags: clock to be trusted"},
+		{4, "bytes of the raw body"},
 		{4, "records"},
+		{4, "zero"},
 		{16, "ledger"},
 		{8, "number of the group"},
 		{8, "LSN of the first record"},
 		{8, "chain before"},
-		{8, "wall clock, ms"},
-		{8, "uptime, ms"},
+		{8, "log time, ms"},
+		{8, "time of the boot, ms"},
 		{16, "boot"},
 	} {
 		field(f.n, f.what)

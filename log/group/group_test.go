@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"reflect"
+	"strings"
 	"testing"
 
 	"github.com/klauspost/compress/zstd"
@@ -35,6 +36,7 @@ func codec(tb testing.TB) (*zstd.Encoder, *zstd.Decoder) {
 // made is a group together with what was put into it.
 type made struct {
 	header  Header
+	frame   Frame
 	bytes   []byte // header and stored body
 	padded  []byte // as it goes to the disk, with an empty frame
 	entries []record.Entry
@@ -46,26 +48,28 @@ func build(b *Builder, rng *rand.Rand, base tributary.LSN, n int, enc *zstd.Enco
 	offsets := map[string]int64{"a/0": 1 << 40}
 	var m made
 	for i := range n {
+		millis := rng.Int64N(1<<42) - 1<<20
 		r := record.Record{
 			Stream: []string{"a", "telemetry.line4", ""}[rng.IntN(3)], Partition: rng.Int32N(2) - rng.Int32N(2),
-			Millis: rng.Int64N(1<<42) - 1<<20, Key: fmt.Appendf(nil, "device-%d", rng.IntN(9)),
+			Key:   fmt.Appendf(nil, "device-%d", rng.IntN(9)),
 			Value: bytes.Repeat([]byte{byte(i)}, rng.IntN(300)),
 		}
 		for range rng.IntN(4) {
 			r.Headers = append(r.Headers, record.Header{Key: []string{"mqtt.topic", "mine"}[rng.IntN(2)], Value: r.Key})
 		}
 		place := fmt.Sprint(r.Stream, "/", r.Partition)
-		b.Add(&r, offsets[place])
+		b.Add(&r, millis, offsets[place])
+		r.Millis = millis
 		m.entries = append(m.entries, record.Entry{LSN: base + tributary.LSN(i), Offset: offsets[place], Record: r})
 		offsets[place]++
 	}
 	m.header = Header{
 		Ledger: tributary.LedgerID{1, 2, 3}, Number: 7, PrevChain: rng.Uint64(),
-		Millis: 1_700_000_000_000, Uptime: 12_345, Boot: [16]byte{9, 8, 7}, Synced: rng.IntN(2) == 0,
+		Millis: 1_700_000_000_000, BootMillis: 1_600_000_000_000, Boot: [16]byte{9, 8, 7}, Trusted: rng.IntN(2) == 0,
 	}
-	padded, size := b.Seal(&m.header, enc)
-	m.padded = bytes.Clone(padded)
-	m.bytes = m.padded[FrameBytes : FrameBytes+size]
+	m.padded, m.frame = b.Seal(&m.header, enc)
+	m.padded = bytes.Clone(m.padded)
+	m.bytes = m.padded[FrameBytes : FrameBytes+m.frame.Bytes]
 	return m
 }
 
@@ -88,16 +92,16 @@ func TestRoundTrip(t *testing.T) {
 		if b.Bytes() < HeaderBytes+int(m.header.rawBytes) || b.Count() != n {
 			t.Fatalf("Bytes is %d for a body of %d", b.Bytes(), m.header.rawBytes)
 		}
-		h, err := Decode(m.bytes)
-		if err != nil || h.Next() != m.header.Next() || h.Chain() != m.header.Chain() {
+		h, err := Decode(&m.frame, m.bytes)
+		if err != nil || h != m.header || h.Next() != m.header.Next() || h.Chain() != m.header.Chain() {
 			t.Fatalf("%+v is read as %+v, %v", m.header, h, err)
 		}
-		h.stored = m.header.stored // not set by Seal
-		if h != m.header {
-			t.Fatalf("%+v is read as %+v", m.header, h)
+		opened, err := Open(&m.frame, &h, m.bytes, dec)
+		if err != nil || len(opened) != 1 || opened[0].Header != h {
+			t.Fatalf("%+v is opened as %+v, %v", h, opened, err)
 		}
 		before := []record.Entry{{LSN: 1}}
-		got, err := Entries(before, &h, m.bytes, dec)
+		got, err := opened[0].Entries(before)
 		if err != nil || len(got) != n+1 || got[0].LSN != 1 {
 			t.Fatalf("%d entries, %v", len(got), err)
 		}
@@ -197,64 +201,113 @@ func fetch(t *testing.T, raw []byte, offset int64) []*kgo.Record {
 	return got.Records
 }
 
-// D3: no cut and no changed byte of a group passes for a group.
+// damage calls f with every byte of b changed in several ways.
+func damage(b []byte, f func(at int, by byte)) {
+	for at := range b {
+		for _, by := range []byte{1, 0x80, 0xff} {
+			b[at] ^= by
+			f(at, by)
+			b[at] ^= by
+		}
+	}
+}
+
+// D3: no cut and no changed byte of a group passes for a group, however it is
+// stored. The checksum in its header alone finds it too: the one in the frame is
+// not there in other copies.
 func TestDamage(t *testing.T) {
-	m := build(new(Builder), rand.New(rand.NewPCG(9, 10)), 5, 4, nil)
-	for cut := range m.bytes {
-		if _, err := Decode(m.bytes[:cut]); !errors.As(err, new(*CorruptError)) {
-			t.Fatalf("%d of %d bytes: %v", cut, len(m.bytes), err)
+	enc, dec := codec(t)
+	for want, use := range []*zstd.Encoder{Raw: nil, Zstd: enc} {
+		m := build(new(Builder), rand.New(rand.NewPCG(9, 10)), 5, 4+36*want, use)
+		if m.frame.Codec != Codec(want) {
+			t.Fatalf("the codec is %d, want %d", m.frame.Codec, want)
 		}
-	}
-	for at := range m.bytes {
-		for _, bit := range []byte{1, 0x80, 0xff} {
-			m.bytes[at] ^= bit
-			if _, err := Decode(m.bytes); !errors.As(err, new(*CorruptError)) {
-				t.Fatalf("byte %d changed by %02x: %v", at, bit, err)
+		for cut := range m.bytes {
+			if _, err := Decode(&m.frame, m.bytes[:cut]); !errors.As(err, new(*CorruptError)) {
+				t.Fatalf("%d of %d bytes: %v", cut, len(m.bytes), err)
 			}
-			m.bytes[at] ^= bit
 		}
+		good, err := opened(&m.frame, m.bytes, dec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		damage(m.bytes, func(at int, by byte) {
+			if _, err := Decode(&m.frame, m.bytes); !errors.As(err, new(*CorruptError)) {
+				t.Fatalf("byte %d changed by %02x: %v", at, by, err)
+			}
+			f := m.frame
+			f.crc = Checksum(m.bytes)
+			all, err := opened(&f, m.bytes, dec)
+			if errors.As(err, new(*CorruptError)) || errors.As(err, new(*VersionError)) {
+				return
+			}
+			if err != nil || at < HeaderBytes || use == nil || !reflect.DeepEqual(all, good) { // zstd ignores some bits
+				t.Fatalf("byte %d changed by %02x under a right checksum in the frame: %v", at, by, err)
+			}
+		})
 	}
-	f := Frame{Segment: 4, Salt: 1 << 63, Commit: 9, Of: 1, Bytes: len(m.bytes)}
+}
+
+// opened decodes and opens what is stored behind f.
+func opened(f *Frame, src []byte, dec *zstd.Decoder) ([]Group, error) {
+	h, err := Decode(f, src)
+	if err != nil {
+		return nil, err
+	}
+	return Open(f, &h, src, dec)
+}
+
+// D3: no changed byte of a frame passes for a frame.
+func TestDamagedFrame(t *testing.T) {
+	m := build(new(Builder), rand.New(rand.NewPCG(9, 10)), 5, 4, nil)
+	f := m.frame
+	f.Segment, f.Salt, f.Commit = 4, 1<<63, 9
 	f.Encode(m.padded)
 	if got, ok := DecodeFrame(m.padded); !ok || got != f || got.After() != 10 {
 		t.Fatalf("%+v is read as %+v, %v", f, got, ok)
 	}
-	for at := range FrameBytes {
-		m.padded[at] ^= 0x10
+	damage(m.padded[:FrameBytes], func(at int, by byte) {
 		if f, ok := DecodeFrame(m.padded); ok {
-			t.Fatalf("byte %d of the frame changed: %+v", at, f)
+			t.Fatalf("byte %d of the frame changed by %02x: %+v", at, by, f)
 		}
-		m.padded[at] ^= 0x10
+	})
+}
+
+// Another version is told from damage: only when the checksum holds.
+func TestOtherVersion(t *testing.T) {
+	for _, v := range []uint16{1, Version + 1} {
+		m := build(new(Builder), rand.New(rand.NewPCG(1, 1)), 0, 1, nil)
+		binary.BigEndian.PutUint16(m.bytes[8:], v)
+		if _, err := Decode(&m.frame, m.bytes); !errors.As(err, new(*CorruptError)) {
+			t.Errorf("a damaged version: %v", err)
+		}
+		m.frame.crc = Checksum(m.bytes)
+		var other *VersionError
+		if _, err := Decode(&m.frame, m.bytes); !errors.As(err, &other) || other.Version != v || !strings.Contains(err.Error(), "nothing was changed") {
+			t.Errorf("version %d: %v", v, err)
+		}
 	}
 }
 
-// A newer version is told from damage: only when the checksum holds.
-func TestNewerVersion(t *testing.T) {
-	m := build(new(Builder), rand.New(rand.NewPCG(1, 1)), 0, 1, nil)
-	binary.BigEndian.PutUint16(m.bytes[8:], Version+1)
-	if _, err := Decode(m.bytes); !errors.As(err, new(*CorruptError)) {
-		t.Errorf("a damaged version: %v", err)
-	}
-	binary.BigEndian.PutUint32(m.bytes[4:], Checksum(m.bytes[8:]))
-	var newer *VersionError
-	if _, err := Decode(m.bytes); !errors.As(err, &newer) || newer.Version != Version+1 {
-		t.Errorf("a newer version: %v", err)
-	}
-}
-
-// L1: the chain depends on every record before, and on nothing but the ledger's bytes.
+// L1: the chain depends on every record before, and on nothing but the ledger's
+// bytes: not on where a group lies, nor on how it is stored.
 func TestChain(t *testing.T) {
-	rng := rand.New(rand.NewPCG(2, 2))
-	m := build(new(Builder), rng, 0, 3, nil)
+	enc, _ := codec(t)
+	m := build(new(Builder), rand.New(rand.NewPCG(2, 2)), 0, 60, nil)
 	other := m.header
 	other.PrevChain++
 	if m.header.Chain() == other.Chain() {
 		t.Error("the chain forgets what was before")
 	}
-	f := Frame{Segment: 1, Commit: 1, Of: 1, Bytes: len(m.bytes)}
+	f := m.frame
+	f.Segment, f.Commit = 1, 1
 	f.Encode(m.padded)
-	if h, err := Decode(m.bytes); err != nil || h.Chain() != m.header.Chain() {
+	if h, err := Decode(&m.frame, m.bytes); err != nil || h.Chain() != m.header.Chain() {
 		t.Errorf("the chain depends on the frame: %v", err)
+	}
+	packed := build(new(Builder), rand.New(rand.NewPCG(2, 2)), 0, 60, enc)
+	if packed.frame.Codec != Zstd || packed.header != m.header || packed.header.Chain() != m.header.Chain() {
+		t.Errorf("compressed it is %+v, and else %+v", packed.header, m.header)
 	}
 }
 
@@ -271,40 +324,31 @@ func FuzzDecodeFrame(f *testing.F) {
 		binary.BigEndian.PutUint32(src[4:], Checksum(src[8:])) // or else hardly anything gets through
 		if frame, ok := DecodeFrame(src); ok {
 			again := make([]byte, FrameBytes)
-			if frame.Encode(again); frame.Bytes > HeaderBytes+MaxBody || frame.Index >= frame.Of || !bytes.Equal(again[8:40], src[8:40]) {
+			if frame.Encode(again); frame.Bytes > HeaderBytes+MaxBody || frame.Index >= frame.Of || !bytes.Equal(again[8:45], src[8:45]) {
 				t.Fatalf("%x is read as %+v", src, frame)
 			}
 		}
 	})
 }
 
-// S1: no body, even with a right checksum, makes Entries panic or take memory
-// for records that it has no bytes for.
+// S1: no body makes Entries panic or take memory for records that it has no
+// bytes for.
 func FuzzEntries(f *testing.F) {
-	enc, dec := codec(f)
 	for n := range 4 {
 		m := build(new(Builder), rand.New(rand.NewPCG(uint64(n), 0)), 0, 1+3*n, nil)
-		body := m.bytes[HeaderBytes:]
-		f.Add(m.header.Count, uint32(len(body)), false, body)
-		f.Add(m.header.Count, uint32(len(body)), true, enc.EncodeAll(body, nil))
+		f.Add(m.header.Count, m.bytes[HeaderBytes:])
 	}
-	f.Fuzz(func(t *testing.T, count, rawBytes uint32, compressed bool, body []byte) {
-		h := Header{Base: 10, Count: count, rawBytes: rawBytes, zstd: compressed}
-		src := append(make([]byte, HeaderBytes), body...)
-		h.finish(src, body)
-		h, err := Decode(src)
-		if err != nil {
-			return
-		}
-		got, err := Entries(nil, &h, src, dec)
+	f.Fuzz(func(t *testing.T, count uint32, body []byte) {
+		g := Group{Header: Header{Base: 10, Count: count}, Body: body}
+		got, err := g.Entries(nil)
 		if err != nil {
 			if !errors.As(err, new(*CorruptError)) || len(got) != 0 {
 				t.Fatalf("%d entries, %v", len(got), err)
 			}
 			return
 		}
-		if len(got) != int(count) || len(got)*record.MinBytes > int(rawBytes) {
-			t.Fatalf("%d entries of %d, in %d bytes", len(got), count, rawBytes)
+		if len(got) != int(count) || len(got)*record.MinBytes > len(body) {
+			t.Fatalf("%d entries of %d, in %d bytes", len(got), count, len(body))
 		}
 		for i := range got {
 			if got[i].LSN != 10+tributary.LSN(i) || got[i].Offset < 0 {
@@ -321,7 +365,7 @@ func BenchmarkSeal(b *testing.B) {
 	for b.Loop() {
 		u.Reset(0)
 		for i := range 100 {
-			u.Add(&r, int64(i))
+			u.Add(&r, int64(i), int64(i))
 		}
 		u.Seal(&Header{}, nil)
 	}

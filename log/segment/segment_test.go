@@ -32,7 +32,7 @@ type writer struct {
 func newSegment(tb testing.TB, seq uint64) *writer {
 	tb.Helper()
 	d := disktest.New(1 << 30)
-	f, err := d.Create(Name(seq))
+	f, err := d.Create(Name(seq, false))
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -50,15 +50,18 @@ func newSegment(tb testing.TB, seq uint64) *writer {
 // with one record of size bytes.
 func (w *writer) group(ledger byte, size int) (group.Frame, group.Header, []byte) {
 	last := w.next[ledger]
-	h := group.Header{Ledger: tributary.LedgerID{ledger}, Millis: 1000 + int64(w.commit)}
+	h := group.Header{
+		Ledger: tributary.LedgerID{ledger}, Millis: 1000 + int64(w.commit),
+		Boot: [16]byte{ledger}, BootMillis: int64(w.commit), Trusted: ledger%2 == 1,
+	}
 	if last.Count > 0 {
 		h.Base, h.Number, h.PrevChain = last.Next(), last.Number+1, last.Chain()
 	}
 	w.build.Reset(h.Base)
 	r := record.Record{Stream: "s", Value: bytes.Repeat([]byte{0x55}, size), Headers: []record.Header{{Key: "not zero at", Value: []byte("the end")}}}
-	w.build.Add(&r, int64(h.Base))
-	padded, size := w.build.Seal(&h, nil)
-	f := group.Frame{Segment: w.Seq, Salt: w.Salt, Commit: w.commit + 1, Of: 1, Bytes: size}
+	w.build.Add(&r, h.Millis, int64(h.Base))
+	padded, f := w.build.Seal(&h, nil)
+	f.Segment, f.Salt, f.Commit = w.Seq, w.Salt, w.commit+1
 	f.Encode(padded)
 	return f, h, padded
 }
@@ -68,7 +71,7 @@ func (w *writer) add(ledger byte, size int) (at int64) {
 	f, h, padded := w.group(ledger, size)
 	at = w.sum.End
 	w.write(at, padded)
-	w.sum.Add(f, &h)
+	w.sum.Add(&f, &h)
 	w.next[ledger] = h
 	w.commit = f.Commit
 	return at
@@ -92,13 +95,13 @@ func (w *writer) flip(at int64) {
 	w.write(at, []byte{b[0] ^ 0x40})
 }
 
-func (w *writer) scan(expect uint64) Scan {
+func (w *writer) scan(limit uint64) Scan {
 	w.tb.Helper()
 	s, err := Open(w.File, w.Seq)
 	if err != nil {
 		w.tb.Fatal(err)
 	}
-	sc, err := s.Scan(expect, nil)
+	sc, err := s.Scan(limit, nil)
 	if err != nil {
 		w.tb.Fatal(err)
 	}
@@ -124,6 +127,9 @@ func TestScanAndFooter(t *testing.T) {
 	if sum, sealed, err := w.Footer(); !sealed || err != nil || !reflect.DeepEqual(sum, w.sum) {
 		t.Fatalf("the footer is %+v, %v, want %+v", sum, err, w.sum)
 	}
+	if want := []Clock{{[16]byte{1}, 103}}; !reflect.DeepEqual(w.sum.Clocks, want) || w.sum.Trusted {
+		t.Fatalf("clocks %+v, trusted %v", w.sum.Clocks, w.sum.Trusted)
+	}
 	if len(w.sum.Spans) != 2 || w.sum.Spans[0].To != 3 || w.sum.FirstCommit != 101 || w.sum.LastCommit != 105 {
 		t.Fatalf("summary %+v", w.sum)
 	}
@@ -139,7 +145,7 @@ func TestSeek(t *testing.T) {
 		if h.Ledger[0] == 1 {
 			at[h.Base] = sum.End
 		}
-		sum.Add(group.Frame{Commit: uint64(n + 1), Of: 1, Bytes: 5000}, &h)
+		sum.Add(&group.Frame{Commit: uint64(n + 1), Of: 1, Bytes: 5000}, &h)
 	}
 	if len(sum.Marks) < 10 {
 		t.Fatalf("%d marks", len(sum.Marks))
@@ -152,7 +158,7 @@ func TestSeek(t *testing.T) {
 }
 
 // D3: however the last write was torn, by bytes, everything before it is there
-// and it is called torn, not rot. (A frame ends with 8 reserved zeros.)
+// and it is called torn, not rot.
 func TestTorn(t *testing.T) {
 	w := newSegment(t, 1)
 	w.add(1, 100)
@@ -162,8 +168,9 @@ func TestTorn(t *testing.T) {
 	for cut := 0; cut < group.FrameBytes+size; cut += 1 + cut/50 {
 		torn := bytes.Clone(padded[:cut])
 		w.write(w.sum.End, append(torn, make([]byte, len(padded)-cut)...))
-		sc := w.scan(101)
-		if !reflect.DeepEqual(sc.Summary, w.sum) || len(sc.Rot) > 0 || len(sc.Stray) > 0 || sc.Torn != (cut >= group.FrameBytes-8) {
+		sc := w.scan(0)
+		frame := cut >= len(bytes.TrimRight(padded[:group.FrameBytes], "\x00")) // it ends with zeros, which were there before
+		if !reflect.DeepEqual(sc.Summary, w.sum) || len(sc.Rot) > 0 || len(sc.Stray) > 0 || sc.Torn != frame || sc.Opaque {
 			t.Fatalf("%d bytes of %d were written: %+v", cut, size, sc)
 		}
 	}
@@ -185,7 +192,7 @@ func TestTornCommitOfThree(t *testing.T) {
 		end += int64(len(padded))
 	}
 	w.flip(at[0] + 200)
-	sc := w.scan(101)
+	sc := w.scan(0)
 	if !sc.Torn || len(sc.Rot) > 0 || !reflect.DeepEqual(sc.Stray, at[1:]) || sc.End != at[0] {
 		t.Fatalf("scan found %+v", sc)
 	}
@@ -193,7 +200,7 @@ func TestTornCommitOfThree(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.add(1, 100)
-	if sc := w.scan(101); sc.Torn || len(sc.Rot)+len(sc.Stray) > 0 || !reflect.DeepEqual(sc.Summary, w.sum) {
+	if sc := w.scan(0); sc.Torn || len(sc.Rot)+len(sc.Stray) > 0 || !reflect.DeepEqual(sc.Summary, w.sum) {
 		t.Fatalf("after the next commit: %+v", sc)
 	}
 }
@@ -261,7 +268,7 @@ func TestRecycled(t *testing.T) {
 // groups of its own name is free.
 func TestSalvage(t *testing.T) {
 	w := newSegment(t, 5)
-	if s, err := Salvage(w.File, 5); s != nil || err != nil {
+	if s, err := Salvage(w.File, 5, false, testBytes); s != nil || err != nil {
 		t.Fatalf("an empty segment: %v, %v", s, err)
 	}
 	first := w.add(1, 100)
@@ -271,28 +278,103 @@ func TestSalvage(t *testing.T) {
 	if _, err := Open(w.File, 5); !errors.Is(err, ErrNoHeader) {
 		t.Fatal(err)
 	}
-	if s, err := Salvage(w.File, 6); s != nil || err != nil {
+	if s, err := Salvage(w.File, 6, false, testBytes); s != nil || err != nil {
 		t.Fatalf("a recycled one: %v, %v", s, err)
 	}
-	s, err := Salvage(w.File, 5)
+	s, err := Salvage(w.File, 5, false, testBytes)
 	if err != nil || s == nil || *s != *w.Segment {
 		t.Fatalf("%+v, %v", s, err)
 	}
 }
 
-// A newer version is told from damage, and left as it is.
-func TestNewerVersion(t *testing.T) {
-	w := newSegment(t, 1)
+// rewrite changes the first page, under a right checksum.
+func (w *writer) rewrite(change func(page []byte)) {
 	page := make([]byte, HeaderBytes)
 	if _, err := w.File.ReadAt(page, 0); err != nil {
-		t.Fatal(err)
+		w.tb.Fatal(err)
 	}
-	binary.BigEndian.PutUint16(page[8:], Version+1)
+	change(page)
 	binary.BigEndian.PutUint32(page[4:], group.Checksum(page[8:]))
 	w.write(0, page)
-	var newer *group.VersionError
-	if _, err := Open(w.File, 1); !errors.As(err, &newer) || newer.Version != Version+1 {
-		t.Errorf("%v", err)
+}
+
+// Another version is told from damage, and left as it is: by the header, or, if
+// that is damaged, by the groups.
+func TestOtherVersion(t *testing.T) {
+	for _, v := range []uint16{1, Version + 1} {
+		w := newSegment(t, 1)
+		w.rewrite(func(page []byte) { binary.BigEndian.PutUint16(page[8:], v) })
+		var other *group.VersionError
+		if _, err := Open(w.File, 1); !errors.As(err, &other) || other.Version != v {
+			t.Errorf("version %d: %v", v, err)
+		}
+	}
+	w := newSegment(t, 1)
+	frame, _, padded := w.group(1, 100)
+	stored := padded[group.FrameBytes : group.FrameBytes+frame.Bytes]
+	binary.BigEndian.PutUint16(stored[8:], Version+1)
+	binary.BigEndian.PutUint32(padded[40:], group.Checksum(stored))
+	binary.BigEndian.PutUint32(padded[4:], group.Checksum(padded[8:group.FrameBytes]))
+	w.write(HeaderBytes, padded)
+	if _, err := w.Scan(0, nil); !errors.As(err, new(*group.VersionError)) {
+		t.Errorf("a scan says %v", err)
+	}
+	w.flip(20)
+	if s, err := Salvage(w.File, 1, false, testBytes); s != nil || !errors.As(err, new(*group.VersionError)) {
+		t.Errorf("a group of a newer version, without a header: %v, %v", s, err)
+	}
+}
+
+// D2: frames of commits that a later segment has do not count, whether whole or
+// damaged, and what comes before is as ever.
+func TestLimit(t *testing.T) {
+	for bad := range 6 { // 5: none
+		for limit := uint64(101); limit <= 107; limit++ {
+			w := newSegment(t, 1)
+			var at []int64
+			for range 5 {
+				at = append(at, w.add(1, 5000))
+			}
+			if bad < 5 {
+				w.flip(at[bad] + group.FrameBytes + 300)
+			}
+			sc := w.scan(limit)
+			n := min(5, int(limit-101)) // groups that count
+			var held int
+			for _, p := range sc.Spans {
+				held += int(p.To - p.From)
+			}
+			want := n
+			rot := bad < n-1 // the last that counts is torn, for all that anybody knows
+			if bad < n {
+				want--
+			}
+			if held != want || (len(sc.Rot) == 1) != rot || sc.Torn && bad >= 5 || len(sc.Stray) > 0 || sc.LastCommit >= limit {
+				t.Errorf("limit %d, group %d damaged: %d records, %+v", limit, bad, held, sc)
+			}
+		}
+	}
+}
+
+// The latest boots are remembered, each once, by what was said last.
+func TestLearn(t *testing.T) {
+	var s Summary
+	for n := range byte(maxClocks + 3) {
+		s.Learn(Clock{[16]byte{n}, 5})
+		s.Learn(Clock{[16]byte{n}, int64(n)})
+	}
+	if len(s.Clocks) != maxClocks {
+		t.Fatalf("%d clocks", len(s.Clocks))
+	}
+	for i, c := range s.Clocks {
+		if n := byte(i + 3); c != (Clock{[16]byte{n}, int64(n)}) {
+			t.Errorf("clock %d is %+v", i, c)
+		}
+	}
+	c := s.Clone()
+	c.Learn(Clock{[16]byte{99}, 99})
+	if s.Clocks[0].Boot[0] != 3 {
+		t.Error("a clone shares its clocks")
 	}
 }
 
@@ -320,13 +402,22 @@ func TestTooDamagedForAFooter(t *testing.T) {
 }
 
 func TestName(t *testing.T) {
-	for _, seq := range []uint64{0, 1, 1 << 63} {
-		if got, ok := ParseName(Name(seq)); !ok || got != seq {
-			t.Errorf("%s is read as %d, %v", Name(seq), got, ok)
+	for _, seq := range []uint64{0, 1, numbers - 2} {
+		for _, packed := range []bool{false, true} {
+			name := Name(seq, packed)
+			if got, p, ok := ParseName(name); !ok || got != seq || p != packed {
+				t.Errorf("%s is read as %d, %v, %v", name, got, p, ok)
+			}
+		}
+		if Name(seq, false) >= Name(seq, true) || Name(seq, true) >= Name(seq+1, false) {
+			t.Errorf("a packed segment %d does not follow the first that it was made of", seq)
 		}
 	}
-	for _, name := range []string{"", "lock", "1.seg", "0000000000000001.seg.tmp", "000000000000000G.seg", "000000000000000A.seg"} {
-		if seq, ok := ParseName(name); ok {
+	for _, name := range []string{
+		"", "lock", "gaps", "1.seg", "0000000000000001.seg.tmp", "000000000000000G.seg", "000000000000000A.seg",
+		"0000000000000001.zzseg", "000000000000000A.zseg", "0000010000000000.seg", "ffffffffffffffff.zseg", "+000000000000001.seg", "0000000000000001",
+	} {
+		if seq, _, ok := ParseName(name); ok {
 			t.Errorf("%q is read as %d", name, seq)
 		}
 	}
@@ -341,21 +432,60 @@ func FuzzFooter(f *testing.F) {
 		w.add(2, 10)
 	}
 	b := w.sum.encode(w.Segment)
-	f.Add(b[:300])
+	f.Add(bytes.Clone(b[:400]))
+	b[72+1], b[68], b[70+1] = 100, 0, 0 // more clocks than there may be
+	f.Add(b[:400])
 	f.Fuzz(func(t *testing.T, src []byte) {
 		page := append(src, make([]byte, FooterBytes)...)[:FooterBytes]
+		copy(page, b[:10])          // magic and version,
+		copy(page[16:32], b[16:32]) // number, and the salt, which is another in each process: or else nothing gets through
 		binary.BigEndian.PutUint32(page[4:], group.Checksum(page[8:]))
 		sum, ok := decodeFooter(page, w.Segment)
 		if !ok {
 			return
 		}
-		if sum.End < HeaderBytes || sum.End > w.End() || len(sum.Spans) > maxSpans {
+		if sum.End < HeaderBytes || sum.End > w.End() || len(sum.Spans) > maxSpans || len(sum.Clocks) > maxClocks {
 			t.Fatalf("%+v", sum)
+		}
+		if again, ok := decodeFooter(sum.encode(w.Segment), w.Segment); !ok || !reflect.DeepEqual(again, sum) {
+			t.Fatalf("%+v is written as %+v", sum, again)
 		}
 		for _, m := range sum.Marks {
 			if at := sum.Seek(sum.Spans[m.Span].Ledger, m.LSN); at < HeaderBytes || at >= sum.End {
 				t.Fatalf("%+v leads to %d", m, at)
 			}
+		}
+	})
+}
+
+// S1: no header, even with a right checksum, makes the decoder panic, or describes
+// a segment that cannot be.
+func FuzzHeader(f *testing.F) {
+	for _, pack := range []*Extent{nil, {FirstCommit: 3, LastCommit: 9, End: HeaderBytes}} {
+		w := newSegment(f, 3)
+		w.Pack = pack
+		if err := w.writeHeader(); err != nil {
+			f.Fatal(err)
+		}
+		page := make([]byte, 100)
+		if _, err := w.File.ReadAt(page, 0); err != nil {
+			f.Fatal(err)
+		}
+		f.Add(page)
+	}
+	f.Fuzz(func(t *testing.T, src []byte) {
+		page := append(src, make([]byte, HeaderBytes)...)[:HeaderBytes]
+		copy(page, "TRBS")
+		binary.BigEndian.PutUint32(page[4:], group.Checksum(page[8:]))
+		s, err := decodeHeader(page, 3)
+		if err != nil {
+			if s != nil || !errors.Is(err, ErrNoHeader) && !errors.As(err, new(*group.VersionError)) {
+				t.Fatalf("%+v, %v", s, err)
+			}
+			return
+		}
+		if s.Seq != 3 || s.End() < HeaderBytes || s.Bytes > maxBytes || s.Pack != nil && (s.Pack.End < HeaderBytes || s.Pack.End > s.End()) {
+			t.Fatalf("%+v, %+v", s, s.Pack)
 		}
 	})
 }
@@ -372,7 +502,7 @@ func FuzzScan(f *testing.F) {
 		}
 		f.Add(uint8(n), script)
 	}
-	f.Fuzz(func(t *testing.T, expect uint8, script []byte) {
+	f.Fuzz(func(t *testing.T, limit uint8, script []byte) {
 		w := newSegment(t, 1)
 		w.commit = 0
 		at := int64(HeaderBytes)
@@ -390,27 +520,30 @@ func FuzzScan(f *testing.F) {
 			w.next[script[0]%4] = h
 			at += int64(len(padded))
 		}
-		sc := checkScan(t, w.File, uint64(expect))
+		sc := checkScan(t, w.File, uint64(limit))
 		if err := w.Cut(sc.Stray); err != nil {
 			t.Fatal(err)
 		}
-		again := checkScan(t, w.File, uint64(expect))
+		again := checkScan(t, w.File, uint64(limit))
 		if len(again.Stray) > 0 || !reflect.DeepEqual(again.Summary, sc.Summary) || !reflect.DeepEqual(again.Rot, sc.Rot) {
 			t.Fatalf("first %+v, then %+v", sc, again)
 		}
 	})
 }
 
-func checkScan(t *testing.T, file disk.File, expect uint64) Scan {
+func checkScan(t *testing.T, file disk.File, limit uint64) Scan {
 	t.Helper()
 	s, err := Open(file, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
 	last := int64(0)
-	sc, err := s.Scan(expect, func(at int64, f group.Frame, _ *group.Header, _ []byte) error {
+	sc, err := s.Scan(limit, func(at int64, f group.Frame, _ *group.Header, _ []byte) error {
 		if at <= last || at+int64(group.PaddedBytes(f.Bytes)) > s.End() {
 			t.Fatalf("a group at %d, after %d", at, last)
+		}
+		if limit != 0 && f.Commit >= limit {
+			t.Fatalf("a group of commit %d, the limit is %d", f.Commit, limit)
 		}
 		last = at
 		return nil

@@ -25,17 +25,35 @@ type Summary struct {
 	End         int64  // where the last group ends
 	FirstCommit uint64 // the commits whose frames it has, both 0 when it is empty
 	LastCommit  uint64
-	MinMillis   int64 // wall clock of the first group
-	MaxMillis   int64 // the highest wall clock of a group
-	Spans       []Span
-	Marks       []Mark
+	MinMillis   int64 // log time of the first group
+	MaxMillis   int64 // the highest log time of a group
+	// Trusted says that the last group was timed by a clock to be trusted, so that
+	// everything before it is really older than MaxMillis.
+	Trusted bool
+	Spans   []Span
+	Clocks  []Clock
+	Marks   []Mark
+}
+
+// A Clock says when a boot really was, in milliseconds since 1970: a group that
+// was written after the clock had been synchronised knows it.
+type Clock struct {
+	Boot       [16]byte
+	BootMillis int64
 }
 
 // NewSummary returns the summary of an empty segment.
 func NewSummary() Summary { return Summary{End: HeaderBytes} }
 
-// Add takes into account the group h that lies at s.End in a frame f.
-func (s *Summary) Add(f group.Frame, h *group.Header) {
+// Clone returns a copy that shares nothing with s.
+func (s *Summary) Clone() Summary {
+	c := *s
+	c.Spans, c.Clocks, c.Marks = slices.Clone(s.Spans), slices.Clone(s.Clocks), slices.Clone(s.Marks)
+	return c
+}
+
+// Add takes into account the group or pack h that lies at s.End in a frame f.
+func (s *Summary) Add(f *group.Frame, h *group.Header) {
 	i := s.last(h.Ledger)
 	if i < 0 || s.Spans[i].To != h.Base || s.Spans[i].ToChain != h.PrevChain {
 		i = len(s.Spans) // the ledger's first group here, or one after a hole
@@ -46,10 +64,34 @@ func (s *Summary) Add(f group.Frame, h *group.Header) {
 		s.Marks = append(s.Marks, Mark{LSN: h.Base, At: s.End, Span: i})
 	}
 	if s.FirstCommit == 0 {
-		s.FirstCommit, s.MinMillis = f.Commit, h.Millis
+		s.FirstCommit = f.Commit
+	}
+	if s.MinMillis == 0 {
+		s.MinMillis = h.Millis
 	}
 	s.LastCommit, s.MaxMillis = f.Commit, max(s.MaxMillis, h.Millis)
+	s.Trusted = h.Trusted
+	if h.Trusted {
+		s.Learn(Clock{h.Boot, h.BootMillis})
+	}
 	s.End += int64(group.PaddedBytes(f.Bytes))
+}
+
+// maxClocks is how many boots a segment remembers: the latest.
+const maxClocks = 8
+
+// Learn notes when a boot was. What is noted last of a boot counts.
+func (s *Summary) Learn(c Clock) {
+	for i := range s.Clocks {
+		if s.Clocks[i].Boot == c.Boot {
+			s.Clocks[i] = c
+			return
+		}
+	}
+	if len(s.Clocks) == maxClocks {
+		s.Clocks = append(s.Clocks[:0], s.Clocks[1:]...)
+	}
+	s.Clocks = append(s.Clocks, c)
 }
 
 // marked says whether span i has a mark close enough to s.End.
@@ -83,25 +125,32 @@ func (s *Summary) Seek(id tributary.LedgerID, lsn tributary.LSN) int64 {
 	return at
 }
 
-// Footer layout: fixed part, then the spans, then the marks.
+// Footer layout: fixed part, then the spans, the clocks, the marks.
 const (
-	footerFixed = 72
+	footerFixed = 80
 	spanBytes   = 48
+	clockBytes  = 24
 	markBytes   = 16
+
+	flagTrusted = 1
 )
 
 // maxSpans is how many spans find room in a footer.
-const maxSpans = (FooterBytes - footerFixed) / spanBytes
+const maxSpans = (FooterBytes - footerFixed - maxClocks*clockBytes) / spanBytes
 
 // encode returns the footer, FooterBytes long, of a summary with at most
 // maxSpans. Marks that find no room are left out, which only makes a search
 // longer.
 func (s *Summary) encode(seg *Segment) []byte {
-	marks := s.Marks[:min(len(s.Marks), (FooterBytes-footerFixed-len(s.Spans)*spanBytes)/markBytes)]
+	room := FooterBytes - footerFixed - len(s.Spans)*spanBytes - len(s.Clocks)*clockBytes
+	marks := s.Marks[:min(len(s.Marks), room/markBytes)]
 	b := make([]byte, FooterBytes)
 	be := binary.BigEndian
 	be.PutUint32(b[0:], footerMagic)
 	be.PutUint16(b[8:], Version)
+	if s.Trusted {
+		be.PutUint16(b[10:], flagTrusted)
+	}
 	be.PutUint64(b[16:], seg.Seq)
 	be.PutUint64(b[24:], seg.Salt)
 	be.PutUint64(b[32:], s.FirstCommit)
@@ -111,6 +160,7 @@ func (s *Summary) encode(seg *Segment) []byte {
 	be.PutUint32(b[64:], uint32(s.End))
 	be.PutUint16(b[68:], uint16(len(s.Spans)))
 	be.PutUint16(b[70:], uint16(len(marks)))
+	be.PutUint16(b[72:], uint16(len(s.Clocks)))
 	at := footerFixed
 	for _, p := range s.Spans {
 		copy(b[at:], p.Ledger[:])
@@ -119,6 +169,11 @@ func (s *Summary) encode(seg *Segment) []byte {
 		be.PutUint64(b[at+32:], p.FromChain)
 		be.PutUint64(b[at+40:], p.ToChain)
 		at += spanBytes
+	}
+	for _, c := range s.Clocks {
+		copy(b[at:], c.Boot[:])
+		be.PutUint64(b[at+16:], uint64(c.BootMillis))
+		at += clockBytes
 	}
 	for _, m := range marks {
 		be.PutUint64(b[at:], uint64(m.LSN))
@@ -139,9 +194,10 @@ func decodeFooter(b []byte, seg *Segment) (s Summary, ok bool) {
 	s = Summary{
 		End: int64(be.Uint32(b[64:])), FirstCommit: be.Uint64(b[32:]), LastCommit: be.Uint64(b[40:]),
 		MinMillis: int64(be.Uint64(b[48:])), MaxMillis: int64(be.Uint64(b[56:])),
+		Trusted: be.Uint16(b[10:])&flagTrusted != 0,
 	}
-	spans, marks := int(be.Uint16(b[68:])), int(be.Uint16(b[70:]))
-	if s.End < HeaderBytes || s.End > seg.End() || footerFixed+spans*spanBytes+marks*markBytes > FooterBytes {
+	spans, marks, clocks := int(be.Uint16(b[68:])), int(be.Uint16(b[70:])), int(be.Uint16(b[72:]))
+	if s.End < HeaderBytes || s.End > seg.End() || spans > maxSpans || clocks > maxClocks || footerFixed+spans*spanBytes+clocks*clockBytes+marks*markBytes > FooterBytes {
 		return Summary{}, false
 	}
 	at := footerFixed
@@ -153,6 +209,12 @@ func decodeFooter(b []byte, seg *Segment) (s Summary, ok bool) {
 		copy(p.Ledger[:], b[at:])
 		s.Spans = append(s.Spans, p)
 		at += spanBytes
+	}
+	for range clocks {
+		c := Clock{BootMillis: int64(be.Uint64(b[at+16:]))}
+		copy(c.Boot[:], b[at:])
+		s.Clocks = append(s.Clocks, c)
+		at += clockBytes
 	}
 	for range marks {
 		word := be.Uint64(b[at+8:])
@@ -170,11 +232,10 @@ func decodeFooter(b []byte, seg *Segment) (s Summary, ok bool) {
 // be scanned at a start. A segment with so much damage that its spans find no
 // room there stays without, and is scanned every time.
 func (s *Segment) Seal(sum *Summary) error {
-	if len(sum.Spans) > maxSpans {
-		return nil
-	}
-	if _, err := s.File.WriteAt(sum.encode(s), s.End()); err != nil {
-		return fmt.Errorf("write segment footer: %w", err)
+	if len(sum.Spans) <= maxSpans {
+		if _, err := s.File.WriteAt(sum.encode(s), s.End()); err != nil {
+			return fmt.Errorf("write segment footer: %w", err)
+		}
 	}
 	if err := s.File.Sync(); err != nil {
 		return fmt.Errorf("sync segment footer: %w", err)
@@ -182,11 +243,13 @@ func (s *Segment) Seal(sum *Summary) error {
 	return nil
 }
 
-// Footer returns the summary that Seal wrote; ok is false if there is none.
+// Footer returns the summary that Seal wrote; ok is false if there is none. The
+// errors are ErrUnreadable, then nobody knows whether there is one, and those of
+// the system.
 func (s *Segment) Footer() (sum Summary, ok bool, err error) {
 	b := make([]byte, FooterBytes)
-	if _, err := s.File.ReadAt(b, s.End()); err != nil {
-		return Summary{}, false, fmt.Errorf("read segment footer: %w", err)
+	if err := s.read(b, s.End()); err != nil {
+		return Summary{}, false, err
 	}
 	sum, ok = decodeFooter(b, s)
 	return sum, ok, nil

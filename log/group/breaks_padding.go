@@ -1,0 +1,5 @@
+//go:build break_padding
+
+package group
+
+const Align = 64

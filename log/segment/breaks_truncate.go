@@ -1,0 +1,5 @@
+//go:build break_truncate
+
+package segment
+
+const endAtDamage = true
