@@ -59,6 +59,9 @@ func (d dir) List() ([]string, error) {
 }
 
 func (d dir) Sync() error {
+	if neverSync {
+		return nil
+	}
 	f, err := os.Open(string(d))
 	if err != nil {
 		return err
@@ -66,13 +69,35 @@ func (d dir) Sync() error {
 	return errors.Join(f.Sync(), f.Close())
 }
 
-func (d dir) Space() (total, free int64, err error) {
+func (d dir) Space() (total, free int64, err error) { return Space(string(d)) }
+
+// Space returns the size of the file system that holds root, and what is free of
+// it for this user, in bytes.
+func Space(root string) (total, free int64, err error) {
 	var s unix.Statfs_t
-	if err := unix.Statfs(string(d), &s); err != nil {
+	if err := unix.Statfs(root, &s); err != nil {
 		return 0, 0, fmt.Errorf("ask for free space: %w", err)
 	}
 	block := int64(s.Bsize) //nolint:unconvert // its type differs between architectures
 	return int64(s.Blocks) * block, int64(s.Bavail) * block, nil
+}
+
+// Used returns the sizes, together, of the files in root whose names end in one
+// of the suffixes. A root that is not there has none.
+func Used(root string, suffixes ...string) (bytes int64, err error) {
+	entries, err := os.ReadDir(root)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return 0, err
+	}
+	for _, e := range entries {
+		if !slices.ContainsFunc(suffixes, func(s string) bool { return strings.HasSuffix(e.Name(), s) }) {
+			continue
+		}
+		if info, err := e.Info(); err == nil { // else it has gone meanwhile
+			bytes += info.Size()
+		}
+	}
+	return bytes, nil
 }
 
 type file struct{ *os.File }
@@ -86,18 +111,23 @@ func open(path string, flag int) (file, error) {
 // from the device again: it marks as clean what it failed to write, and would go
 // on showing it.
 func (f file) flushAndForget() error {
-	if err := f.Sync(); err != nil {
-		return fmt.Errorf("flush %s: %w", f.Name(), err)
+	flushed := f.Sync()
+	if flushed != nil {
+		flushed = fmt.Errorf("flush %s: %w", f.Name(), flushed)
 	}
-	if err := unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED); err != nil {
-		return fmt.Errorf("read %s from the device: %w", f.Name(), err)
+	forgotten := unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED)
+	if forgotten != nil {
+		forgotten = fmt.Errorf("read %s from the device: %w", f.Name(), forgotten)
 	}
-	return nil
+	return errors.Join(flushed, forgotten)
 }
 
 // Sync uses fdatasync: it also makes a changed size durable, but not the
 // modification time, which would cost a second flush.
 func (f file) Sync() error {
+	if neverSync {
+		return nil
+	}
 	for {
 		err := unix.Fdatasync(int(f.Fd()))
 		if !errors.Is(err, unix.EINTR) {
@@ -107,11 +137,14 @@ func (f file) Sync() error {
 }
 
 func (f file) Size() (int64, error) {
-	info, err := f.Stat()
-	if err != nil {
-		return 0, err
+	var s unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &s); err != nil {
+		return 0, fmt.Errorf("size of %s: %w", f.Name(), err)
 	}
-	return info.Size(), nil
+	if s.Nlink == 0 {
+		return 0, fmt.Errorf("%s: %w", f.Name(), ErrRemoved)
+	}
+	return s.Size, nil
 }
 
 // Lock keeps every other process out of the data directory root until the
@@ -131,16 +164,4 @@ func Lock(root string) (*os.File, error) {
 			"nothing was changed; stop the other one, or give this one a data_dir of its own", root, path)
 	}
 	return f, nil
-}
-
-// Flash says whether root lies on an SD card or eMMC, where each flush costs
-// life. It answers false when it cannot tell.
-func Flash(root string) bool {
-	var s unix.Stat_t
-	if err := unix.Stat(root, &s); err != nil {
-		return false
-	}
-	dev := uint64(s.Dev) //nolint:unconvert // its type differs between architectures
-	path, err := filepath.EvalSymlinks(fmt.Sprintf("/sys/dev/block/%d:%d", unix.Major(dev), unix.Minor(dev)))
-	return err == nil && strings.Contains(path, "/mmcblk")
 }

@@ -1,6 +1,8 @@
 package disk
 
 import (
+	"errors"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -36,5 +38,29 @@ func TestSpace(t *testing.T) {
 	}
 	if total, free, err := d.Space(); err != nil || total <= 0 || free <= 0 || free > total {
 		t.Errorf("%d of %d bytes free, %v", free, total, err)
+	}
+}
+
+// A file that somebody has removed can still be written to and flushed, in vain:
+// its size says so.
+func TestRemoved(t *testing.T) {
+	root := t.TempDir()
+	d, err := Dir(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := d.Create("x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = f.Close() }()
+	if size, err := f.Size(); size != 0 || err != nil {
+		t.Errorf("size %d, %v", size, err)
+	}
+	if err := os.RemoveAll(root); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Size(); !errors.Is(err, ErrRemoved) {
+		t.Errorf("size of a removed file: %v", err)
 	}
 }

@@ -3,7 +3,10 @@
 // so that package disktest can cut the power between any two of them.
 package disk
 
-import "io"
+import (
+	"errors"
+	"io"
+)
 
 // FS is one flat directory. Names have no slashes.
 type FS interface {
@@ -11,7 +14,8 @@ type FS interface {
 	Create(name string) (File, error)
 	// Open opens an existing file; it fails with fs.ErrNotExist if there is none.
 	// With write, what was written to it before is durable or no longer there:
-	// after a failed flush the kernel may show bytes that the device never got.
+	// after a failed flush the kernel may show bytes that the device never got. That
+	// is so even when Open fails because of the flush.
 	Open(name string, write bool) (File, error)
 	// Rename gives a file another name, in place of any file that has it.
 	Rename(from, to string) error
@@ -32,5 +36,10 @@ type File interface {
 	io.Closer
 	// Sync returns nil once all that was written is durable, and the size with it.
 	Sync() error
+	// Size fails with ErrRemoved if the file has no name any more: what is written
+	// to it is lost when it is closed.
 	Size() (int64, error)
 }
+
+// ErrRemoved says that somebody has removed a file that is open.
+var ErrRemoved = errors.New("the file was removed while it was open")

@@ -9,12 +9,15 @@
 package meta
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime/debug"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -28,7 +31,31 @@ import (
 const FileName = "meta.db"
 
 // DB is an open meta file. Its methods may be called at once.
-type DB struct{ db *bolt.DB }
+type DB struct {
+	db      *bolt.DB
+	page    int64 // how large one is, in bytes
+	commits atomic.Int64
+	broken  atomic.Bool // the file was seen to be damaged: bbolt may hold its locks for ever
+}
+
+var errBroken = errors.New(FileName + " is damaged; it is set aside and made anew at the next start")
+
+// guard runs f, which looks at the file. bbolt reads through a memory map, where
+// what the disk does not give back, and a file that was cut, are faults that
+// would end the process, and it panics on some damaged pages.
+func (d *DB) guard(f func() error) (err error) {
+	if d.broken.Load() {
+		return errBroken
+	}
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if p := recover(); p != nil {
+			d.broken.Store(true)
+			err = fmt.Errorf("%w: %v", errBroken, p)
+		}
+	}()
+	return f()
+}
 
 // Version is the format version of the file's content.
 const Version = 1
@@ -79,6 +106,7 @@ func (e *VersionError) Error() string {
 }
 
 func open(path string) (d *DB, err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true)) // see guard
 	defer func() {
 		if p := recover(); p != nil { // bbolt panics on some damaged pages
 			d, err = nil, fmt.Errorf("open %s: damaged: %v", path, p)
@@ -90,7 +118,8 @@ func open(path string) (d *DB, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
-	err = db.Update(func(tx *bolt.Tx) error {
+	d = &DB{db: db, page: int64(db.Info().PageSize)}
+	err = d.update(func(tx *bolt.Tx) error {
 		if _, err := tx.CreateBucketIfNotExists(bucketPositions); err != nil {
 			return err
 		}
@@ -104,9 +133,47 @@ func open(path string) (d *DB, err error) {
 		return b.Put(keyVersion, binary.BigEndian.AppendUint64(nil, Version))
 	})
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("open %s: %w", path, err), db.Close())
+		err = fmt.Errorf("open %s: %w", path, err)
+		if d.broken.Load() {
+			return nil, err // what is locked stays so
+		}
+		return nil, errors.Join(err, db.Close())
 	}
-	return &DB{db}, nil
+	if err := d.touch(); err != nil {
+		return nil, fmt.Errorf("open %s: %w", path, err)
+	}
+	return d, nil
+}
+
+// touch reads all that is in the file: what cannot be read is found at once.
+func (d *DB) touch() error {
+	return d.view(func(tx *bolt.Tx) error {
+		return tx.ForEach(func(_ []byte, b *bolt.Bucket) error {
+			return b.ForEach(func(k, v []byte) error {
+				_, _ = bytes.Clone(k), bytes.Clone(v)
+				return nil
+			})
+		})
+	})
+}
+
+// view runs f in a transaction that changes nothing.
+func (d *DB) view(f func(tx *bolt.Tx) error) error {
+	return d.guard(func() error { return d.db.View(f) })
+}
+
+// update runs f in a transaction, which is durable when update returns nil.
+func (d *DB) update(f func(tx *bolt.Tx) error) error {
+	d.commits.Add(1)
+	return d.guard(func() error { return d.db.Update(f) })
+}
+
+// Written returns what was given to the device since Open, in bytes and flushes.
+// A commit writes the pages that it has changed and flushes, then writes one that
+// names them and flushes again.
+func (d *DB) Written() (written, flushes int64) {
+	stats, commits := d.db.Stats(), d.commits.Load()
+	return stats.TxStats.GetPageAlloc() + commits*d.page, 2 * commits
 }
 
 // pad makes an eight-byte number of a value that may be damaged.
@@ -117,7 +184,12 @@ func pad(v []byte) []byte {
 }
 
 // Close closes the file.
-func (d *DB) Close() error { return d.db.Close() }
+func (d *DB) Close() error {
+	if d.broken.Load() {
+		return nil
+	}
+	return d.db.Close()
+}
 
 // Identity is who a node is.
 type Identity struct {
@@ -127,7 +199,7 @@ type Identity struct {
 
 // Start returns the node's identity with its start counted, durably.
 func (d *DB) Start() (id Identity, err error) {
-	err = d.db.Update(func(tx *bolt.Tx) error {
+	err = d.update(func(tx *bolt.Tx) error {
 		b := tx.Bucket(bucketNode)
 		if v := b.Get(keyNodeID); len(v) == len(id.Node) {
 			copy(id.Node[:], v)
@@ -150,7 +222,7 @@ type position struct {
 
 // Positions returns what is known to be in Kafka: for each ledger a lower bound.
 func (d *DB) Positions() (all []tributary.Position, err error) {
-	err = d.db.View(func(tx *bolt.Tx) error {
+	err = d.view(func(tx *bolt.Tx) error {
 		return tx.Bucket(bucketPositions).ForEach(func(k, v []byte) error {
 			var p position
 			if len(k) != len(tributary.LedgerID{}) || json.Unmarshal(v, &p) != nil {
@@ -174,7 +246,7 @@ type Checkpoint struct {
 // Save stores positions and a checkpoint (nil: none) in one durable commit, and
 // drops the positions of ledgers that keep does not want any more.
 func (d *DB) Save(positions []tributary.Position, c *Checkpoint, keep func(tributary.LedgerID) bool) error {
-	return d.db.Update(func(tx *bolt.Tx) error {
+	return d.update(func(tx *bolt.Tx) error {
 		b := tx.Bucket(bucketPositions)
 		if err := b.ForEach(func(k, _ []byte) error {
 			if len(k) == len(tributary.LedgerID{}) && keep(tributary.LedgerID(k)) {
@@ -204,7 +276,7 @@ func (d *DB) Save(positions []tributary.Position, c *Checkpoint, keep func(tribu
 
 // Checkpoint returns the checkpoint saved last; ok is false if there is none.
 func (d *DB) Checkpoint() (c Checkpoint, ok bool, err error) {
-	err = d.db.View(func(tx *bolt.Tx) error {
+	err = d.view(func(tx *bolt.Tx) error {
 		v := tx.Bucket(bucketNode).Get(keyQoS2)
 		if ok = len(v) >= len(c.Ledger)+8; !ok {
 			return nil

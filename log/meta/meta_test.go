@@ -130,3 +130,35 @@ func TestNewerIsLeftAlone(t *testing.T) {
 		t.Errorf("%v, set aside as %q", err, aside)
 	}
 }
+
+// A commit is counted with the pages it changes and its two flushes; a question
+// is not.
+func TestWritten(t *testing.T) {
+	d, _, err := Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = d.Close() }()
+	page := int64(d.db.Info().PageSize)
+	opened, flushed := d.Written()
+	if opened < 2*page || flushed != 2 {
+		t.Errorf("opened with %d bytes and %d flushes; want two pages at least and 2", opened, flushed)
+	}
+	const saves = 10
+	for i := range saves {
+		p := []tributary.Position{{Ledger: tributary.LedgerID{1}, Next: tributary.LSN(i)}}
+		if err := d.Save(p, nil, func(tributary.LedgerID) bool { return true }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := d.Positions(); err != nil {
+		t.Fatal(err)
+	}
+	bytes, flushes := d.Written()
+	if each := (bytes - opened) / saves; each < 3*page || each > 6*page || (bytes-opened)%page != 0 {
+		t.Errorf("a save takes %d bytes; want some whole pages of %d", each, page)
+	}
+	if flushes-flushed != 2*saves {
+		t.Errorf("%d flushes for %d saves", flushes-flushed, saves)
+	}
+}

@@ -17,9 +17,11 @@ import (
 
 // Op describes one operation about to happen.
 type Op struct {
-	Kind string // "create", "open", "rename", "remove", "list", "syncdir", "write", "sync"
+	Kind string // "create", "open", "rename", "remove", "list", "syncdir", "read", "write", "sync"
 	Name string
-	N    int // how many operations came before
+	At   int64 // position of a read or write
+	Len  int   // of it
+	N    int   // how many operations came before
 }
 
 // Disk is a disk.FS in memory that knows what has been made durable. It may be
@@ -33,6 +35,8 @@ type Disk struct {
 	fail     func(Op) error
 	failLate func(Op) error
 	size     int64
+	off      bool // Kill has passed it on
+	gone     bool // Vanish has removed the directory
 }
 
 type nameOp struct {
@@ -40,11 +44,14 @@ type nameOp struct {
 	node     *node
 }
 
+// A node is a file. The bytes of an image and of a write are never changed, only
+// replaced, so that disks can share them.
 type node struct {
-	data   []byte
-	synced []byte
+	data   image   // as the running program sees it
+	synced image   // as it is after a power cut, but for limbo and writes
+	limbo  []write // given up by a Sync that failed: the device may have got them
 	writes []write // since the last Sync
-	stale  bool    // a Sync has failed: data shows what synced will never have
+	stale  bool    // a Sync has failed: data shows what synced may never have
 }
 
 type write struct {
@@ -63,8 +70,10 @@ var ErrOff = errors.New("the power is off")
 
 // Fail has f asked before each operation: a non-nil error is returned to the
 // caller and the operation does not happen. As on Linux, a Sync that fails with
-// anything but ErrOff forgets what was written: the program goes on reading it,
-// no later Sync makes it durable.
+// anything but ErrOff gives up what was written: the program goes on reading it,
+// no later Sync makes it durable, and what of it the device has got is open. To
+// open a file for writing is to Sync it first. A read that fails with
+// syscall.EIO is one that the device cannot do.
 func (d *Disk) Fail(f func(Op) error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -87,8 +96,9 @@ func (d *Disk) Ops() int {
 
 // Crash returns the disk as it may look after a power cut now. What was synced
 // is there. Of the rest, rng decides by 512-byte sectors what is there, what is
-// not, and what is garbled; of unsynced names, how many of the latest changes
-// are missing. The disk itself goes on as if nothing had happened.
+// not, and what is garbled; a write may also garble what stands beside it in a
+// page that it touches. Of unsynced names, rng decides how many of the latest
+// changes are missing. The disk itself goes on as if nothing had happened.
 func (d *Disk) Crash(rng *rand.Rand) *Disk {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -110,74 +120,83 @@ func (d *Disk) Crash(rng *rand.Rand) *Disk {
 
 // Kill returns the disk as the next process finds it when this one has been
 // killed: the kernel goes on, so that everything written is there, though no
-// more of it is durable than before. The disk itself goes on as well.
+// more of it is durable than before. For the killed one, the power is off.
 func (d *Disk) Kill() *Disk {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.off = true
 	c := New(d.size)
-	twins := map[*node]*node{}
-	twin := func(n *node) *node {
-		if n != nil && twins[n] == nil {
-			twins[n] = &node{data: slices.Clone(n.data), synced: slices.Clone(n.synced), writes: slices.Clone(n.writes), stale: n.stale}
-		}
-		return twins[n]
-	}
-	for name, n := range d.names {
-		c.names[name] = twin(n)
-	}
-	for name, n := range d.durable {
-		c.durable[name] = twin(n)
-	}
-	for _, op := range d.pending {
-		c.pending = append(c.pending, nameOp{from: op.from, to: op.to, node: twin(op.node)})
-	}
+	c.names, c.durable, c.pending, c.gone = d.names, d.durable, d.pending, d.gone
 	return c
 }
 
-const sector = 512
+// Truncate cuts a file short behind the program's back, durably.
+func (d *Disk) Truncate(name string, size int64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	n := d.names[name]
+	n.sync()
+	n.data.cut(size)
+	n.synced = n.data.clone()
+	n.limbo, n.stale = nil, false
+}
+
+// Vanish removes a file behind the program's back, durably. Who has it open can
+// go on using it, but for its Size.
+func (d *Disk) Vanish(name string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.names, name)
+	delete(d.durable, name)
+	d.pending = slices.DeleteFunc(d.pending, func(op nameOp) bool { return op.to == name || op.from == name })
+}
+
+// VanishAll removes the directory with everything in it, like Vanish.
+func (d *Disk) VanishAll() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.names, d.durable, d.pending, d.gone = map[string]*node{}, map[string]*node{}, nil, true
+}
 
 func (n *node) crash(rng *rand.Rand) *node {
-	data := slices.Clone(n.synced)
+	data := n.synced.clone()
 	mode := rng.IntN(4) // all lost, all there, or sector by sector
-	for _, w := range n.writes {
-		for at := 0; at < len(w.data); {
-			end := min(len(w.data), at+sector-int((w.at+int64(at))%sector))
-			part, pos := w.data[at:end], int(w.at)+at
-			if mode == 1 || mode >= 2 && rng.IntN(2) == 0 {
-				data = grow(data, pos+len(part))
-				copy(data[pos:], part)
-				if mode == 3 && rng.IntN(8) == 0 {
-					data[pos+rng.IntN(len(part))] ^= byte(1 + rng.IntN(255))
-				}
-			}
-			at = end
+	for _, w := range slices.Concat(n.limbo, n.writes) {
+		switch mode {
+		case 0:
+		case 1:
+			data.write(w.data, w.at)
+		default:
+			data.tear(&w, mode == 3, rng)
 		}
 	}
-	return &node{data: data, synced: slices.Clone(data)}
+	return &node{data: data, synced: data.clone()}
 }
 
-// sync makes durable what was written since the last Sync, failed or not.
+func (w *write) end() int64 { return w.at + int64(len(w.data)) }
+
+// sync makes durable what was written since the last Sync.
 func (n *node) sync() {
 	for _, w := range n.writes {
-		n.synced = grow(n.synced, int(w.at)+len(w.data))
-		copy(n.synced[w.at:], w.data)
+		if n.stale {
+			n.synced.write(w.data, w.at)
+		} else {
+			n.synced.take(&n.data, w.at, w.end())
+		}
 	}
-	n.writes = nil
+	n.writes = n.writes[:0:0]
 }
 
-// reload makes durable what can be and forgets the rest.
+// giveUp is a Sync that fails.
+func (n *node) giveUp() {
+	n.limbo, n.writes, n.stale = append(n.limbo, n.writes...), nil, true
+}
+
+// reload forgets what the device may not have.
 func (n *node) reload() {
-	n.sync()
 	if n.stale {
-		n.data, n.stale = slices.Clone(n.synced), false
+		n.data, n.limbo, n.stale = n.synced.clone(), nil, false
 	}
-}
-
-func grow(b []byte, n int) []byte {
-	if n <= len(b) {
-		return b
-	}
-	return append(b, make([]byte, n-len(b))...)
 }
 
 func (op nameOp) apply(names map[string]*node) {
@@ -190,23 +209,34 @@ func (op nameOp) apply(names map[string]*node) {
 }
 
 // do runs one operation with the failures that were asked for.
-func (d *Disk) do(kind, name string, f func() error) error {
+func (d *Disk) do(op Op, f func() error) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	op := Op{Kind: kind, Name: name, N: d.ops}
+	if err := d.try(op, f); err != nil {
+		return &fs.PathError{Op: op.Kind, Path: op.Name, Err: err}
+	}
+	return nil
+}
+
+func (d *Disk) try(op Op, f func() error) error {
+	op.N = d.ops
 	d.ops++
+	if d.off {
+		return ErrOff
+	}
 	if d.fail != nil {
 		if err := d.fail(op); err != nil {
-			return &fs.PathError{Op: kind, Path: name, Err: err}
+			return err
 		}
+	}
+	if d.gone && !slices.Contains([]string{"read", "write", "sync"}, op.Kind) {
+		return fs.ErrNotExist
 	}
 	if err := f(); err != nil {
-		return &fs.PathError{Op: kind, Path: name, Err: err}
+		return err
 	}
 	if d.failLate != nil {
-		if err := d.failLate(op); err != nil {
-			return &fs.PathError{Op: kind, Path: name, Err: err}
-		}
+		return d.failLate(op)
 	}
 	return nil
 }
@@ -219,7 +249,7 @@ func (d *Disk) change(op nameOp) {
 // Create implements disk.FS.
 func (d *Disk) Create(name string) (disk.File, error) {
 	n := &node{}
-	err := d.do("create", name, func() error {
+	err := d.do(Op{Kind: "create", Name: name}, func() error {
 		if d.names[name] != nil {
 			return fs.ErrExist
 		}
@@ -230,24 +260,34 @@ func (d *Disk) Create(name string) (disk.File, error) {
 }
 
 // Open implements disk.FS.
-// With write, it flushes the file and reads it from the device again.
+// With write, it flushes the file and reads it from the device again, also when
+// it then fails.
 func (d *Disk) Open(name string, write bool) (disk.File, error) {
 	var n *node
-	err := d.do("open", name, func() error {
+	err := d.do(Op{Kind: "open", Name: name}, func() error {
 		if n = d.names[name]; n == nil {
 			return fs.ErrNotExist
 		}
 		if write {
+			n.sync()
 			n.reload()
 		}
 		return nil
 	})
+	if write && n == nil && !errors.Is(err, ErrOff) {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		if lost := d.names[name]; lost != nil {
+			lost.giveUp()
+			lost.reload()
+		}
+	}
 	return &file{d: d, n: n, name: name}, err
 }
 
 // Rename implements disk.FS.
 func (d *Disk) Rename(from, to string) error {
-	return d.do("rename", from, func() error {
+	return d.do(Op{Kind: "rename", Name: from}, func() error {
 		n := d.names[from]
 		if n == nil {
 			return fs.ErrNotExist
@@ -259,7 +299,7 @@ func (d *Disk) Rename(from, to string) error {
 
 // Remove implements disk.FS.
 func (d *Disk) Remove(name string) error {
-	return d.do("remove", name, func() error {
+	return d.do(Op{Kind: "remove", Name: name}, func() error {
 		if d.names[name] == nil {
 			return fs.ErrNotExist
 		}
@@ -270,7 +310,7 @@ func (d *Disk) Remove(name string) error {
 
 // List implements disk.FS.
 func (d *Disk) List() (names []string, err error) {
-	err = d.do("list", ".", func() error {
+	err = d.do(Op{Kind: "list", Name: "."}, func() error {
 		names = slices.Sorted(maps.Keys(d.names))
 		return nil
 	})
@@ -279,7 +319,7 @@ func (d *Disk) List() (names []string, err error) {
 
 // Sync implements disk.FS.
 func (d *Disk) Sync() error {
-	return d.do("syncdir", ".", func() error {
+	return d.do(Op{Kind: "syncdir", Name: "."}, func() error {
 		d.durable, d.pending = maps.Clone(d.names), nil
 		return nil
 	})
@@ -289,9 +329,12 @@ func (d *Disk) Sync() error {
 func (d *Disk) Space() (total, free int64, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.gone {
+		return 0, 0, fs.ErrNotExist
+	}
 	free = d.size
 	for _, n := range d.names {
-		free -= int64(len(n.data))
+		free -= n.data.size
 	}
 	return d.size, free, nil
 }
@@ -302,27 +345,25 @@ type file struct {
 	name string
 }
 
-func (f *file) ReadAt(b []byte, at int64) (int, error) {
-	f.d.mu.Lock()
-	defer f.d.mu.Unlock()
+func (f *file) ReadAt(b []byte, at int64) (n int, err error) {
 	if at < 0 {
 		return 0, fmt.Errorf("read %s at %d: %w", f.name, at, fs.ErrInvalid)
 	}
-	if at >= int64(len(f.n.data)) {
-		return 0, io.EOF
+	err = f.d.do(Op{Kind: "read", Name: f.name, At: at, Len: len(b)}, func() error {
+		n = f.n.data.read(b, at)
+		return nil
+	})
+	if err == nil && n < len(b) {
+		err = io.EOF
 	}
-	n := copy(b, f.n.data[at:])
-	if n < len(b) {
-		return n, io.EOF
-	}
-	return n, nil
+	return n, err
 }
 
 func (f *file) WriteAt(b []byte, at int64) (int, error) {
-	err := f.d.do("write", f.name, func() error {
-		f.n.data = grow(f.n.data, int(at)+len(b))
-		copy(f.n.data[at:], b)
-		f.n.writes = append(f.n.writes, write{at, slices.Clone(b)})
+	err := f.d.do(Op{Kind: "write", Name: f.name, At: at, Len: len(b)}, func() error {
+		w := write{at, keep(b)}
+		f.n.data.write(w.data, at)
+		f.n.writes = append(f.n.writes, w)
 		return nil
 	})
 	if err != nil {
@@ -334,7 +375,7 @@ func (f *file) WriteAt(b []byte, at int64) (int, error) {
 // Sync makes what was written durable; names are only by Disk.Sync.
 func (f *file) Sync() error {
 	synced := false
-	err := f.d.do("sync", f.name, func() error {
+	err := f.d.do(Op{Kind: "sync", Name: f.name}, func() error {
 		f.n.sync()
 		synced = true
 		return nil
@@ -342,15 +383,21 @@ func (f *file) Sync() error {
 	if !synced && !errors.Is(err, ErrOff) {
 		f.d.mu.Lock()
 		defer f.d.mu.Unlock()
-		f.n.writes, f.n.stale = nil, true
+		f.n.giveUp()
 	}
 	return err
 }
 
+// Size fails for a file that has no name any more.
 func (f *file) Size() (int64, error) {
 	f.d.mu.Lock()
 	defer f.d.mu.Unlock()
-	return int64(len(f.n.data)), nil
+	for _, n := range f.d.names {
+		if n == f.n {
+			return n.data.size, nil
+		}
+	}
+	return 0, fmt.Errorf("%s: %w", f.name, disk.ErrRemoved)
 }
 
 func (f *file) Close() error { return nil }

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"slices"
+	"syscall"
 	"testing"
 
 	"github.com/tributary-edge/tributary/log/disk"
@@ -84,12 +85,12 @@ func TestPower(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 4))
 	d := New(1 << 20)
 	f, _ := d.Create("x")
-	durable, pending := bytes.Repeat([]byte{1}, 2048), bytes.Repeat([]byte{2}, 4096)
+	durable, pending := bytes.Repeat([]byte{1}, 4096), bytes.Repeat([]byte{2}, 4096)
 	_, err := f.WriteAt(durable, 0)
 	if err := errors.Join(err, f.Sync(), d.Sync()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := f.WriteAt(pending, 2048); err != nil {
+	if _, err := f.WriteAt(pending, 4096); err != nil {
 		t.Fatal(err)
 	}
 	seen := map[int]bool{}
@@ -100,13 +101,9 @@ func TestPower(t *testing.T) {
 		}
 		seen[len(got)] = true
 	}
-	if !seen[2048] || !seen[2048+4096] || len(seen) < 4 {
+	if !seen[4096] || !seen[8192] || len(seen) < 4 {
 		t.Errorf("after a cut the file has had these sizes only: %v", seen)
 	}
-	if got := content(t, d.Kill()); len(got) != 2048+4096 {
-		t.Errorf("a killed process leaves %d bytes", len(got))
-	}
-
 	eio := errors.New("input/output error")
 	d.Fail(func(op Op) error {
 		if op.Kind == "sync" {
@@ -121,14 +118,95 @@ func TestPower(t *testing.T) {
 	if err := f.Sync(); err != nil {
 		t.Fatal("the second sync calls it a success:", err)
 	}
-	if size, _ := f.Size(); size != 2048+4096 {
+	if size, _ := f.Size(); size != 8192 {
 		t.Errorf("the program sees %d bytes", size)
 	}
-	if got := content(t, d.Crash(rng)); !slices.Equal(got, durable) {
-		t.Errorf("the device has %d bytes", len(got))
+	clear(seen)
+	for range 100 {
+		seen[len(content(t, d.Crash(rng)))] = true
+	}
+	if !seen[4096] || !seen[8192] {
+		t.Errorf("what the device got of a failed sync is not open: sizes %v", seen)
 	}
 	if got := content(t, d); !slices.Equal(got, durable) {
 		t.Errorf("opened again, the file has %d bytes", len(got))
+	}
+	if _, err := f.WriteAt(pending, 4096); err != nil {
+		t.Fatal(err)
+	}
+	if got := content(t, d.Kill()); len(got) != 8192 {
+		t.Errorf("a killed process leaves %d bytes", len(got))
+	}
+	if err := f.Sync(); !errors.Is(err, ErrOff) {
+		t.Errorf("the killed process goes on: %v", err)
+	}
+}
+
+// A write that shares a page with durable bytes may damage them.
+func TestGarble(t *testing.T) {
+	rng := rand.New(rand.NewPCG(5, 6))
+	d := New(1 << 20)
+	f, _ := d.Create("x")
+	_, err := f.WriteAt(bytes.Repeat([]byte{1}, 4000), 0)
+	if err := errors.Join(err, f.Sync(), d.Sync()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteAt(bytes.Repeat([]byte{2}, 5000), 4000); err != nil {
+		t.Fatal(err)
+	}
+	here, beside := 0, 0
+	for range 2000 {
+		got := content(t, d.Crash(rng))
+		if !bytes.Equal(got[3584:4000], bytes.Repeat([]byte{1}, 416)) {
+			here++
+		} else if !bytes.Equal(got[:3584], bytes.Repeat([]byte{1}, 3584)) {
+			beside++
+		}
+	}
+	if here == 0 || beside == 0 {
+		t.Errorf("damaged: %d times in the sector, %d times in the page", here, beside)
+	}
+}
+
+// Somebody else cuts and removes files; the device does not give back a page.
+func TestBehindTheBack(t *testing.T) {
+	d := New(1 << 20)
+	f, _ := d.Create("x")
+	if _, err := f.WriteAt(bytes.Repeat([]byte{1}, 9000), 0); err != nil {
+		t.Fatal(err)
+	}
+	d.Fail(func(op Op) error {
+		if op.Kind == "read" && op.At < 8192 && op.At+int64(op.Len) > 4096 {
+			return syscall.EIO
+		}
+		return nil
+	})
+	for at, want := range map[int64]error{0: nil, 4000: syscall.EIO, 8000: syscall.EIO, 8192: nil} {
+		if _, err := f.ReadAt(make([]byte, 100), at); !errors.Is(err, want) {
+			t.Errorf("read at %d: %v", at, err)
+		}
+	}
+	d.Fail(nil)
+	d.Truncate("x", 5000)
+	if got := content(t, d); len(got) != 5000 {
+		t.Errorf("cut to %d bytes", len(got))
+	}
+	if _, err := f.WriteAt([]byte{2}, 6000); err != nil {
+		t.Fatal(err)
+	}
+	if got := content(t, d); !slices.Equal(got[4999:], append([]byte{1}, append(make([]byte, 1000), 2)...)) {
+		t.Error("cut bytes are there again")
+	}
+	d.Vanish("x")
+	if _, err := f.Size(); !errors.Is(err, disk.ErrRemoved) {
+		t.Errorf("size of a removed file: %v", err)
+	}
+	if err := d.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	d.VanishAll()
+	if _, err := d.Create("y"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("create in a directory that is gone: %v", err)
 	}
 }
 

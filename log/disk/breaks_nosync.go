@@ -1,0 +1,5 @@
+//go:build break_nosync
+
+package disk
+
+const neverSync = true
