@@ -23,7 +23,7 @@ func flood(tb testing.TB, fs disk.FS, n, window int, from func()) Stats {
 	}
 	room := make(chan struct{}, window)
 	var all sync.WaitGroup
-	l.OnCommit(func(base tributary.LSN, tickets []tributary.Ticket, err error) {
+	l.OnCommit(func(_ tributary.LedgerID, base tributary.LSN, tickets []tributary.Ticket, err error) {
 		if err != nil {
 			tb.Error(err)
 		}

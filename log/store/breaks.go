@@ -1,7 +1,11 @@
-//go:build !break_fsync
+//go:build !break_fsync && !break_retry && !break_header
 
 package store
 
-// ackBeforeSync is the deliberate defect that the power-cut tests must catch:
-// they are run once with it, by -tags break_fsync, and have to fail.
-const ackBeforeSync = false
+// Deliberate defects that the crash tests must catch: they are run once with
+// each, by -tags break_fsync and so on, and have to fail.
+const (
+	ackBeforeSync = false // break_fsync: a group is acknowledged before it is flushed
+	retryFlush    = false // break_retry: a flush that failed is tried again, and believed
+	keepOldName   = false // break_header: a segment is used again before its new name is durable
+)

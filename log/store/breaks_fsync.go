@@ -2,4 +2,8 @@
 
 package store
 
-const ackBeforeSync = true
+const (
+	ackBeforeSync = true
+	retryFlush    = false
+	keepOldName   = false
+)

@@ -2,23 +2,28 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/tributary-edge/tributary"
+	"github.com/tributary-edge/tributary/log/clock"
 	"github.com/tributary-edge/tributary/log/group"
 	"github.com/tributary-edge/tributary/log/segment"
 )
 
-// Run makes appended records durable, group after group, and prepares segments,
-// until ctx ends; then it commits what was appended and returns nil. It returns
-// an error that wraps ErrFailed as soon as a write or flush fails: records
-// without an acknowledgement then never get one from this process.
+// Run makes appended records durable, group after group, prepares and packs
+// segments, until ctx ends; then it commits what was appended and returns nil.
+// It returns an error that wraps ErrFailed when writes or flushes have failed
+// for good: records without an acknowledgement then never get one from this
+// process.
 func (l *Log) Run(ctx context.Context) error {
 	ringCtx, stopRing := context.WithCancel(context.WithoutCancel(ctx)) // the last group may need its segment
 	var ring sync.WaitGroup
 	ring.Go(func() { l.keepRing(ringCtx) })
+	ring.Go(func() { l.keepPacking(ringCtx) })
 	defer ring.Wait()
 	defer stopRing()
 	for {
@@ -49,28 +54,37 @@ func (l *Log) finish() error {
 	return nil
 }
 
-// commit takes the gathering group and makes it durable.
+// A batch is what the committer takes at a time: a group, and who waits for it.
+type batch struct {
+	ledger  tributary.LedgerID
+	base    tributary.LSN
+	group   *group.Builder
+	tickets []tributary.Ticket
+	reading clock.Reading // when it began to gather
+	read    time.Time
+}
+
+// commit takes the gathering group and makes it durable. After a failure it
+// returns nil if the log goes on with another ledger.
 func (l *Log) commit() error {
-	g, tickets, base := l.take()
-	if g == nil {
+	b, ok := l.take()
+	if !ok {
 		return nil
 	}
 	if ackBeforeSync {
-		l.tell(base, tickets, nil)
+		l.tell(b, nil)
 	}
-	if err := l.place(); err != nil {
-		return l.fail(err, tickets)
-	}
-	if err := l.write(g); err != nil {
-		return l.fail(err, tickets)
+	l.place()
+	if err := l.write(b); err != nil {
+		return l.fail(err, b)
 	}
 	if !ackBeforeSync {
-		l.tell(base, tickets, nil)
+		l.tell(b, nil)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.w.pace.acknowledged(g.Count(), l.gather.Count())
-	l.idle, l.spareTix = g, tickets[:0]
+	l.w.pace.acknowledged(b.group.Count(), l.gather.Count())
+	l.idle, l.spareTix = b.group, b.tickets[:0]
 	if l.gather.Count() > 0 {
 		signal(l.wake)
 	}
@@ -79,124 +93,181 @@ func (l *Log) commit() error {
 
 // take swaps the gathering group for an empty one. It claims the group's room,
 // for those who append meanwhile.
-func (l *Log) take() (g *group.Builder, tickets []tributary.Ticket, base tributary.LSN) {
+func (l *Log) take() (b batch, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.gather.Count() == 0 {
-		return nil, nil, 0
+		return b, false
 	}
-	g, tickets = l.gather, l.tickets
-	base = l.next - tributary.LSN(g.Count())
+	b = batch{
+		ledger: l.ledger, base: l.next - tributary.LSN(l.gather.Count()), group: l.gather, tickets: l.tickets,
+		reading: l.reading, read: l.read,
+	}
 	l.gather, l.tickets, l.idle, l.spareTix = l.idle, l.spareTix, nil, nil
 	if l.gather == nil {
 		l.gather = &group.Builder{}
 	}
 	l.gather.Reset(l.next)
-	if claim := int64(group.PaddedBytes(g.Bytes())); claim <= l.left {
+	l.hurry = false
+	if claim := int64(group.PaddedBytes(b.group.Bytes())); claim <= l.left {
 		l.left -= claim
 	} else {
-		l.left = l.opt.SegmentBytes - segment.HeaderBytes - segment.FooterBytes - claim
+		l.left = l.capacity() - claim
 		l.spare = false
 		l.w.retire = true
 	}
+	if b.reading.Trusted {
+		l.boots[l.opt.Clock.Boot] = b.reading.BootMillis
+	}
 	l.changed.Broadcast()
-	return g, tickets, base
+	return b, true
 }
 
 // place makes sure that the current segment has room for the group taken.
-func (l *Log) place() error {
+func (l *Log) place() {
 	if !l.w.retire {
-		return nil
+		return
 	}
 	l.w.retire = false
 	old, full := l.w.cur, l.w.seg
 	l.mu.Lock()
 	l.w.cur = <-l.prepared // there is one: take claimed it
-	l.w.seg = &seg{seq: l.w.cur.Seq, sum: segment.NewSummary()}
+	l.w.seg = &seg{name: segment.Name(l.w.cur.Seq, false), sum: segment.NewSummary(), bytes: l.opt.SegmentBytes}
 	l.segs = append(l.segs, l.w.seg)
 	l.mu.Unlock()
-	if old != nil {
-		if err := l.seal(old, full); err != nil {
-			return err
-		}
-	}
 	signal(l.consumed)
-	return nil
+	if old != nil {
+		l.seal(old, full)
+	}
 }
 
-func (l *Log) seal(s *segment.Segment, m *seg) error {
-	if err := s.Seal(&m.sum); err != nil {
-		return err
-	}
+// seal is done with a segment. All of its groups are durable already: without
+// its footer the next start scans it, and nobody writes to it again.
+func (l *Log) seal(s *segment.Segment, m *seg) {
+	err := errors.Join(s.Seal(&m.sum), s.File.Close())
 	l.mu.Lock()
-	m.sealed = true
-	l.mu.Unlock()
-	return s.File.Close()
+	defer l.mu.Unlock()
+	m.sealed, m.bad = true, err != nil
+	if err != nil {
+		l.stats.DiskError = err.Error()
+	}
 }
 
-// write seals g and gives it to the device: one write, one flush.
-func (l *Log) write(g *group.Builder) error {
+// write seals b and gives it to the device: one write, one flush.
+func (l *Log) write(b batch) error {
 	w := &l.w
-	w.millis = max(w.millis, time.Now().UnixMilli())
+	w.millis = max(w.millis, b.reading.Millis+time.Since(b.read).Milliseconds())
 	h := group.Header{
-		Ledger: l.ledger, Number: w.number, PrevChain: w.chain, Millis: w.millis,
-		Uptime: l.opt.Uptime(), Boot: l.opt.Boot, Synced: l.opt.Synced(),
+		Ledger: b.ledger, Number: w.number, PrevChain: w.chain, Millis: w.millis,
+		Boot: l.opt.Clock.Boot, BootMillis: b.reading.BootMillis, Trusted: b.reading.Trusted,
 	}
-	payload := g.Bytes()
-	out, bytes := g.Seal(&h, w.enc)
-	f := group.Frame{Segment: w.cur.Seq, Salt: w.cur.Salt, Commit: w.commit + 1, Of: 1, Bytes: bytes}
+	payload := b.group.Bytes()
+	out, f := b.group.Seal(&h, w.enc)
+	f.Segment, f.Salt, f.Commit = w.cur.Seq, w.cur.Salt, w.commit+1
 	f.Encode(out)
 	if _, err := w.cur.File.WriteAt(out, w.seg.sum.End); err != nil {
-		return fmt.Errorf("write group to segment %s: %w", segment.Name(w.cur.Seq), err)
+		return fmt.Errorf("write group to segment %s: %w", w.seg.name, err)
 	}
 	start := time.Now()
-	if err := w.cur.File.Sync(); err != nil {
-		return fmt.Errorf("flush segment %s: %w", segment.Name(w.cur.Seq), err)
+	err := w.cur.File.Sync()
+	if err != nil && retryFlush {
+		err = w.cur.File.Sync()
+	}
+	if err != nil {
+		return fmt.Errorf("flush segment %s: %w", w.seg.name, err)
 	}
 	took := time.Since(start)
+	size, err := w.cur.File.Size()
+	if err == nil && size < w.cur.Bytes {
+		err = fmt.Errorf("it has been cut to %d bytes", size)
+	}
+	if err != nil {
+		return fmt.Errorf("segment %s is no longer what it was: %w", w.seg.name, err)
+	}
 	w.commit, w.number, w.chain = f.Commit, w.number+1, h.Chain()
 	w.pace.flushed(took)
 
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	w.seg.sum.Add(f, &h)
+	w.seg.sum.Add(&f, &h)
 	// The claim was an upper bound: give back what the group did not need.
 	l.left += int64(group.PaddedBytes(payload)) - int64(len(out))
 	l.durable = h.Next()
 	l.stats.count(int64(h.Count), int64(payload), int64(len(out)), took)
+	l.wakeReaders()
+	return nil
+}
+
+func (l *Log) wakeReaders() {
 	if l.tail != nil {
 		close(l.tail)
 		l.tail = nil
 	}
-	return nil
 }
 
 // tell hands a group's tickets back to their owner.
-func (l *Log) tell(base tributary.LSN, tickets []tributary.Ticket, err error) {
-	if l.committed != nil {
-		l.committed(base, tickets, err)
+func (l *Log) tell(b batch, err error) {
+	if l.committed != nil && len(b.tickets) > 0 {
+		l.committed(b.ledger, b.base, b.tickets, err)
 	}
 }
 
-// fail ends the log: after a failed write or flush the kernel may have dropped
-// the pages and call the next flush a success, so trying again would
-// acknowledge records that are nowhere (D2). The group that failed, whose
-// tickets are given, and the one that gathers are told.
-func (l *Log) fail(cause error, tickets []tributary.Ticket) error {
+// fail ends the ledger: after a failed write or flush the kernel may have
+// dropped the pages and call the next flush a success, so trying again would
+// acknowledge records that are nowhere (D2). The group that failed and the one
+// that gathers are told. The first time, the log goes on with a new ledger in
+// another segment. Its first commit has the number of the one that failed, so
+// that a later recovery takes what the device may have kept of that one for
+// what it is: nothing (see segment.Scan).
+func (l *Log) fail(cause error, b batch) error {
 	l.mu.Lock()
-	l.failed = fmt.Errorf("%w: %w", ErrFailed, cause)
-	err, waiting := l.failed, l.tickets
-	base := l.next - tributary.LSN(len(waiting))
+	waiting := batch{ledger: l.ledger, base: l.next - tributary.LSN(len(l.tickets)), tickets: l.tickets}
 	l.tickets = nil
+	err := fmt.Errorf("%w: %w", ErrLedgerEnded, cause)
+	final := l.stats.LedgerEnded != "" || errors.Is(cause, syscall.EROFS) || l.closed
+	if final {
+		l.failed = fmt.Errorf("%w: %w", ErrFailed, cause)
+		err = l.failed
+	} else {
+		l.stats.LedgerEnded = cause.Error()
+		l.begin(tributary.NewLedgerID())
+	}
+	l.leave()
 	l.changed.Broadcast()
+	l.wakeReaders()
 	l.mu.Unlock()
-	if len(tickets) > 0 && !ackBeforeSync {
-		l.tell(base-tributary.LSN(len(tickets)), tickets, err)
+	if !ackBeforeSync {
+		l.tell(b, err)
 	}
-	if len(waiting) > 0 {
-		l.tell(base, waiting, err)
+	l.tell(waiting, err)
+	if final {
+		return err
 	}
-	return err
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if rest, fits := l.behind(group.PageBytes); l.opt.Opening != nil && l.next == 0 && fits && rest >= 0 {
+		l.add(l.opt.Opening, tributary.Ticket{}) // the sooner it is there, the sooner the failed group counts as nothing
+	}
+	return nil
+}
+
+// begin makes id the live ledger.
+func (l *Log) begin(id tributary.LedgerID) {
+	l.ledger, l.next, l.durable = id, 0, 0
+	l.offsets, l.lastOff = map[partition]*int64{}, nil
+	l.gather.Reset(0)
+	l.hurry = false
+	l.w.number, l.w.chain = 0, 0
+}
+
+// leave gives up the segment whose write or flush failed.
+func (l *Log) leave() {
+	if l.w.cur == nil {
+		return
+	}
+	_ = l.w.cur.File.Close() // it is given up
+	l.w.seg.bad, l.w.seg.sealed = true, true
+	l.w.cur, l.w.seg, l.left = nil, nil, 0
 }
 
 func (s *Stats) count(records, payload, written int64, took time.Duration) {

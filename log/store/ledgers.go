@@ -1,57 +1,103 @@
 package store
 
-import "github.com/tributary-edge/tributary"
+import (
+	"slices"
+
+	"github.com/tributary-edge/tributary"
+)
+
+// Behind returns how many records from LSN at on are held, or were: gone is how many
+// of them were dropped.
+func (i *LedgerInfo) Behind(at tributary.LSN) (held, gone tributary.LSN) {
+	at = max(at, i.From)
+	if at >= i.To {
+		return 0, 0
+	}
+	if from := max(at, i.GapFrom); from < i.GapTo {
+		gone = i.GapTo - from
+	}
+	return i.To - at - gone, gone
+}
 
 // LedgerInfo says what the log holds of one ledger: the records [From, To),
-// perhaps with holes where a segment is damaged.
+// perhaps with holes where a segment is damaged, and gaps of what was dropped.
 type LedgerInfo struct {
 	ID       tributary.LedgerID
 	From, To tributary.LSN
 	ToChain  uint64
 	Live     bool // this process appends to it
+	// The records [GapFrom, GapTo) were dropped, and Kafka has not been told, as far
+	// as is known. Both are 0 when none were.
+	GapFrom, GapTo tributary.LSN
 }
 
-// Ledgers returns the ledgers that have records here, oldest first. The live
-// one is the last, once it has a durable record.
+// Ledgers returns the ledgers that have records here, or that Kafka has to be
+// told of, oldest first. The live one is the last, once it has a durable record.
 func (l *Log) Ledgers() []LedgerInfo {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var all []LedgerInfo
 	place := map[tributary.LedgerID]int{}
+	note := func(id tributary.LedgerID, from, to tributary.LSN, chain uint64) {
+		i, ok := place[id]
+		if !ok {
+			i = len(all)
+			place[id] = i
+			all = append(all, LedgerInfo{ID: id, From: from, Live: id == l.ledger})
+		}
+		if to > all[i].To {
+			all[i].To, all[i].ToChain = to, chain
+		}
+	}
+	for i := range l.gaps.all {
+		if g := &l.gaps.all[i]; l.forwarded[g.Ledger] < g.To {
+			note(g.Ledger, g.From, g.To, g.ToChain)
+			i := &all[place[g.Ledger]]
+			if i.GapTo == 0 {
+				i.GapFrom = g.From
+			}
+			i.GapTo = g.To
+		}
+	}
 	for _, s := range l.segs {
 		for _, p := range s.sum.Spans {
-			i, ok := place[p.Ledger]
-			if !ok {
-				i = len(all)
-				place[p.Ledger] = i
-				all = append(all, LedgerInfo{ID: p.Ledger, From: p.From, Live: p.Ledger == l.ledger})
-			}
-			all[i].To, all[i].ToChain = p.To, p.ToChain
+			note(p.Ledger, p.From, p.To, p.ToChain)
 		}
 	}
 	return all
 }
 
-// base returns the oldest LSN that is held of a ledger; held is false when none is.
+// base returns the oldest LSN that is held of a ledger, or known to be gone
+// without Kafka having been told; held is false when there is none. Nothing is
+// given up before Forwarded was told of it: what lies between that and the first
+// record that is there is a hole.
 func (l *Log) base(id tributary.LedgerID) (lsn tributary.LSN, held bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, s := range l.segs {
-		for _, p := range s.sum.Spans {
-			if p.Ledger == id {
-				return p.From, true
-			}
+	for _, i := range l.Ledgers() {
+		if i.ID != id {
+			continue
 		}
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if next, known := l.forwarded[id]; known && next < i.From {
+			return next, true
+		}
+		return i.From, true
 	}
 	return 0, false
 }
 
-// where is the place of a record: in a segment, between two positions.
+// where is the place of a record: in a segment, between two positions, or in a
+// hole.
 type where struct {
-	seq uint64
-	at  int64
-	end int64         // of the groups in the segment, now
-	to  tributary.LSN // the segment has the ledger's records up to there, without a hole
+	name    string
+	at      int64
+	end     int64         // of the groups in the segment, now
+	to      tributary.LSN // the segment has the ledger's records up to there, or the hole ends there
+	chain   uint64        // the ledger's chain at to
+	first   int64         // log times of the segment, or of what was in the hole
+	last    int64
+	hole    bool
+	dropped *gap
 }
 
 // find says where record lsn of a ledger is, or whether it is in a hole, was
@@ -59,6 +105,14 @@ type where struct {
 func (l *Log) find(id tributary.LedgerID, lsn tributary.LSN) (w where, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	return l.findLocked(id, lsn)
+}
+
+func (l *Log) findLocked(id tributary.LedgerID, lsn tributary.LSN) (w where, err error) {
+	if g := l.gaps.at(id, lsn); g != nil && l.forwarded[id] < g.To {
+		p := *g
+		return where{hole: true, to: g.To, chain: g.ToChain, first: g.FirstMillis, last: g.LastMillis, dropped: &p}, nil
+	}
 	first := true
 	for _, s := range l.segs {
 		for _, p := range s.sum.Spans {
@@ -68,9 +122,12 @@ func (l *Log) find(id tributary.LedgerID, lsn tributary.LSN) (w where, err error
 			case lsn < p.From && first && lsn < l.forwarded[id]:
 				return w, ErrTrimmed
 			case lsn < p.From:
-				return w, &HoleError{Ledger: id, From: lsn, To: p.From}
+				return where{hole: true, to: p.From, chain: p.FromChain, first: s.sum.MinMillis, last: s.sum.MaxMillis}, nil
 			case lsn < p.To:
-				return where{seq: s.seq, at: s.sum.Seek(id, lsn), end: s.sum.End, to: p.To}, nil
+				return where{
+					name: s.name, at: s.sum.Seek(id, lsn), end: s.sum.End, to: p.To, chain: p.ToChain,
+					first: s.sum.MinMillis, last: s.sum.MaxMillis,
+				}, nil
 			}
 			first = false
 		}
@@ -78,10 +135,53 @@ func (l *Log) find(id tributary.LedgerID, lsn tributary.LSN) (w where, err error
 	if first && lsn < l.forwarded[id] {
 		return w, ErrTrimmed
 	}
+	for i := range l.gaps.all { // damaged before the rest was dropped
+		if g := &l.gaps.all[i]; first && g.Ledger == id && lsn < g.From {
+			return where{hole: true, to: g.From, chain: g.FromChain, first: g.FirstMillis, last: g.LastMillis}, nil
+		}
+	}
 	return w, errNotYet
 }
 
-// Newest returns the wall clock, in Unix milliseconds, of the newest segment
+// A Hole is a stretch of a ledger that the disk has damaged: the records
+// [From, To) can no longer be read.
+type Hole struct {
+	Ledger   tributary.LedgerID
+	From, To tributary.LSN
+}
+
+// Holes returns the holes that are known: recovery finds those of unsealed
+// segments, readers find the others.
+func (l *Log) Holes() []Hole {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	all := slices.Clone(l.holes)
+	last := map[tributary.LedgerID]tributary.LSN{}
+	for _, s := range l.segs {
+		for _, p := range s.sum.Spans {
+			to, seen := last[p.Ledger]
+			if h := (Hole{p.Ledger, to, p.From}); seen && to < p.From && !slices.Contains(all, h) {
+				all = append(all, h)
+			}
+			last[p.Ledger] = p.To
+		}
+	}
+	return all
+}
+
+// maxHoles bounds what readers note.
+const maxHoles = 1000
+
+// noteHole remembers what a reader has found.
+func (l *Log) noteHole(h Hole) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.holes) < maxHoles && !slices.Contains(l.holes, h) {
+		l.holes = append(l.holes, h)
+	}
+}
+
+// Newest returns the log time, in Unix milliseconds, of the newest segment
 // that holds records of a ledger: none of its groups is younger.
 func (l *Log) Newest(id tributary.LedgerID) (millis int64) {
 	l.mu.Lock()

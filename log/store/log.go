@@ -16,6 +16,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/tributary-edge/tributary"
+	"github.com/tributary-edge/tributary/log/clock"
 	"github.com/tributary-edge/tributary/log/disk"
 	"github.com/tributary-edge/tributary/log/group"
 	"github.com/tributary-edge/tributary/log/record"
@@ -29,13 +30,13 @@ type Options struct {
 	MaxAge       time.Duration // forwarded segments older than this are freed; 0 keeps them while there is room
 	Window       time.Duration // how long a group waits for company; ends early at 64 KiB
 	Compress     bool          // zstd-1, where it saves a page
+	DropOldest   bool          // a full log drops its oldest segment, and remembers what was in it; or else it refuses
+	AlarmReserve int64         // bytes of MaxBytes that are kept for records with Alarm; default 0
 
-	// Opening is appended before the first record of the new ledger, if not nil.
+	// Opening is appended before the first record of each ledger, if not nil.
 	Opening *record.Record
 
-	Boot   [16]byte     // id of this boot
-	Uptime func() int64 // milliseconds since the boot
-	Synced func() bool  // whether the wall clock is synchronised
+	Clock clock.Source // default: the time of day, trusted
 }
 
 const (
@@ -43,12 +44,17 @@ const (
 	maxRecordSize = 3 << 20  // the largest MQTT packet, its client id as key and header, longer property names
 	windowBytes   = 64 << 10 // a group this large does not wait for company
 	minSegments   = 4
-	maxSpans      = 256 // a start seals a segment with so many ledgers: its footer has room for no more
+	maxSpans      = 256 // a start seals a segment with so many ledgers: its footer has room for few more
 )
 
-// ErrFailed says that a write or flush has failed: nothing is accepted or
+// ErrFailed says that writes or flushes have failed: nothing is accepted or
 // acknowledged any more by this process, and what was acknowledged is safe (D2).
 var ErrFailed = errors.New("the log has failed and takes no more records; what was acknowledged is safe and can still be read and forwarded")
+
+// ErrLedgerEnded comes with the records that were under way when a write or
+// flush failed: they are not acknowledged and not kept. The log takes records
+// again, in a new ledger (D2).
+var ErrLedgerEnded = errors.New("a write to the disk failed: the record is not kept; what is sent again is")
 
 // ErrClosed says that the log was told to stop.
 var ErrClosed = errors.New("the log is closed")
@@ -79,9 +85,8 @@ func (e *TooLargeError) Error() string {
 // Log is an open log. Append, Reader and the questions may be called from many
 // goroutines at once, from Open on; nothing becomes durable before Run runs.
 type Log struct {
-	fs     disk.FS
-	opt    Options
-	ledger tributary.LedgerID
+	fs  disk.FS
+	opt Options
 
 	maxGroup  int // bytes: maxGroupBytes, or what a small segment can take
 	maxRecord int // bytes: of one record, so that a group can take it and the opening record
@@ -89,9 +94,11 @@ type Log struct {
 	wake     chan struct{} // one slot: there is something to commit
 	company  chan struct{} // one slot: the gathering group need not wait longer
 	consumed chan struct{} // one slot: the ring should look whether it has work
+	short    chan struct{} // one slot: the packer should look whether it has work
 	prepared chan *segment.Segment
 
-	w writer // touched by Run's committer alone, after Open
+	w      writer     // touched by Run's committer alone, after Open
+	making sync.Mutex // held by whoever prepares a segment; before mu
 
 	mu       sync.Mutex // guards what follows
 	changed  *sync.Cond // room, fullness, failure: those who wait in Append
@@ -99,26 +106,46 @@ type Log struct {
 	idle     *group.Builder
 	tickets  []tributary.Ticket
 	spareTix []tributary.Ticket
-	next     tributary.LSN // of the next record
+	ledger   tributary.LedgerID // the live one; another after a failure
+	next     tributary.LSN      // of the next record
 	offsets  map[partition]*int64
 	lastPart partition // the partition of the latest record, and its counter
 	lastOff  *int64
 	expected int   // the group need not wait once it has this many records; 0: no such number
+	hurry    bool  // the group has an urgent record
 	left     int64 // bytes of the current segment that no group has claimed
+	more     int64 // bytes of segments that could be had after the spare one, when the ring last looked
 	spare    bool  // a prepared segment waits
 	full     bool  // no spare, and none can be had until more is forwarded
+	packing  bool  // segments are being packed, and room may come of it
+	packings int   // how often that has ended
 	closed   bool
-	failed   error // not nil after the first failed write or flush, for good (D2)
+	failed   error // not nil after the last failure, for good (D2)
 
-	lastSeq   uint64 // the highest segment number ever given
-	segs      []*seg // oldest first
-	free      []string
-	durable   tributary.LSN // next of the live ledger's last durable group
-	forwarded map[tributary.LedgerID]tributary.LSN
-	tail      chan struct{} // closed at the next commit; nil when nobody waits
-	committed func(base tributary.LSN, tickets []tributary.Ticket, err error)
-	stats     Stats
+	clock   *clock.Clock
+	reading clock.Reading // at the start of the gathering group, whose records it times
+	read    time.Time     // when that was, for the time since
+	boots   map[[16]byte]int64
+
+	lastSeq    uint64 // the highest segment number ever given
+	segs       []*seg // oldest first
+	gaps       gaps
+	holes      []Hole  // that readers have found in spans
+	packedUsed int64   // bytes of packed segments that are not empty
+	packRatio  float64 // what becomes of a segment that is packed; 0: not known yet
+	free       []string
+	spoiled    map[string]bool // free files that could not be written to
+	borrowed   int             // files that the packer writes
+	durable    tributary.LSN   // next of the live ledger's last durable group
+	forwarded  map[tributary.LedgerID]tributary.LSN
+	tail       chan struct{} // closed at the next commit; nil when nobody waits
+	committed  CommitFunc
+	stats      Stats
 }
+
+// A CommitFunc is told of a group: tickets[i] came with record base+i of the
+// ledger. The slice is only valid during the call.
+type CommitFunc func(ledger tributary.LedgerID, base tributary.LSN, tickets []tributary.Ticket, err error)
 
 type partition struct {
 	stream string
@@ -127,14 +154,20 @@ type partition struct {
 
 // seg is one segment that holds records. The summary of the last one grows.
 type seg struct {
-	seq    uint64
+	name   string
 	sum    segment.Summary
-	sealed bool
+	bytes  int64 // of its file
+	sealed bool  // the committer is done with it
+	packed bool
+	pinned bool // the packer reads it
+	dense  bool // packing it would gain nothing, or cannot be done
+	bad    bool // a write to it failed: it is never written again (D2)
+	opaque bool // a part of it could not be read: its file stays as it is
 }
 
 // writer is what the committer owns.
 type writer struct {
-	cur    *segment.Segment // nil before the first group of an empty log
+	cur    *segment.Segment // nil before the first group of an empty log, and after a failure
 	seg    *seg             // cur's place in Log.segs
 	retire bool             // the group taken starts a new segment
 	commit uint64           // of the last commit
@@ -152,25 +185,36 @@ type Stats struct {
 	WrittenBytes    int64 // given to the device by commits, padding included
 	Flushes         int64 // by commits
 	RefusedFull     int64
-	Refusing        bool   // a record was refused and there is no more room since
+	Refusing        bool   // there is no room for ordinary records
+	RefusingAlarms  bool   // nor for alarms: their reserve is full too
 	NoSegment       string // why a segment could not be prepared; "" when it was, or the log is full
+	DiskError       string // the last error of the disk that ended nothing
+	LedgerEnded     string // why this process had to begin another ledger; "" when it had not
 	UsedBytes       int64  // segments that hold records
 	FreeBytes       int64  // what may still be used, of MaxBytes
 	MaxBytes        int64
+	UnpackedBytes   int64         // of sealed segments not in Kafka, those that could be packed
+	RoomBytes       int64         // what commits can still write before the log is full, with all packed that can be; near enough
+	PackedFrom      int64         // bytes of segments that were packed,
+	PackedTo        int64         // and what became of them
+	DroppedRecords  int64         // by the policy to drop the oldest
+	UntoldRecords   int64         // dropped, by this process or earlier ones, of which Kafka does not know yet
 	FlushMean       time.Duration // moving
 	FlushMax        time.Duration
 }
 
 // Ledger returns the id of the ledger that this process appends to.
-func (l *Log) Ledger() tributary.LedgerID { return l.ledger }
+// After a failed write that is another one (D2).
+func (l *Log) Ledger() tributary.LedgerID {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.ledger
+}
 
 // OnCommit sets the function that is told of every group, in the order of the
-// LSNs, from one goroutine: after the group is durable (D1), or with an error
-// if it will never be. tickets[i] came with record base+i; the slice is only
-// valid during the call. Call OnCommit before Run.
-func (l *Log) OnCommit(f func(base tributary.LSN, tickets []tributary.Ticket, err error)) {
-	l.committed = f
-}
+// ledgers and LSNs, from one goroutine: after the group is durable (D1), or with
+// an error if it will never be. Call OnCommit before Run.
+func (l *Log) OnCommit(f CommitFunc) { l.committed = f }
 
 // Append gives r the next LSN of the live ledger and returns before r is
 // durable: t is handed to the OnCommit function when it is. Append keeps
@@ -184,11 +228,7 @@ func (l *Log) Append(r *record.Record, t tributary.Ticket) (tributary.LSN, error
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	reserve := l.opt.SegmentBytes / 16
-	if r.Stream == "" && len(r.Headers) == 0 {
-		reserve = 0 // a control record: a full log still lets devices finish what it has taken
-	}
-	if err := l.waitForRoom(size, reserve); err != nil {
+	if err := l.waitForRoom(size, l.reserve(r)); err != nil {
 		return 0, err
 	}
 	if l.next == 0 && l.opt.Opening != nil {
@@ -197,10 +237,27 @@ func (l *Log) Append(r *record.Record, t tributary.Ticket) (tributary.LSN, error
 	return l.add(r, t), nil
 }
 
+// reserve returns how much room must be left behind r.
+func (l *Log) reserve(r *record.Record) int64 {
+	control := l.controlReserve()
+	switch {
+	case r.Stream == "" && len(r.Headers) == 0:
+		return 0 // a control record: a full log still lets devices finish what it has taken
+	case r.Alarm, l.opt.DropOldest: // room comes from what is dropped, so nothing is kept back
+		return control
+	default:
+		return control + l.opt.AlarmReserve
+	}
+}
+
+// controlReserve is what is kept for control records.
+func (l *Log) controlReserve() int64 { return l.opt.SegmentBytes / 16 }
+
 // add puts r into the gathering group, which has room for it.
 func (l *Log) add(r *record.Record, t tributary.Ticket) tributary.LSN {
 	if l.gather.Count() == 0 {
 		l.gather.Reset(l.next)
+		l.reading, l.read = l.clock.Look(), time.Now()
 	}
 	if l.lastOff == nil || l.lastPart.number != r.Partition || l.lastPart.stream != r.Stream {
 		l.lastPart = partition{r.Stream, r.Partition}
@@ -210,30 +267,39 @@ func (l *Log) add(r *record.Record, t tributary.Ticket) tributary.LSN {
 			l.offsets[l.lastPart] = l.lastOff
 		}
 	}
-	l.gather.Add(r, *l.lastOff)
+	millis := r.Millis
+	if millis == 0 {
+		millis = l.now()
+	}
+	l.gather.Add(r, millis, *l.lastOff)
 	*l.lastOff++
 	l.tickets = append(l.tickets, t)
 	lsn := l.next
 	l.next++
-	switch n := l.gather.Count(); {
-	case n == 1:
+	n := l.gather.Count()
+	if n == 1 {
 		signal(l.wake)
-	case n == l.expected, l.gather.Bytes() >= windowBytes:
+	}
+	if l.hurry = l.hurry || r.Urgent; l.hurry || n == l.expected || l.gather.Bytes() >= windowBytes {
 		signal(l.company)
 	}
 	return lsn
 }
 
+// now returns the time for a record of the gathering group.
+func (l *Log) now() int64 { return l.reading.Millis + time.Since(l.read).Milliseconds() }
+
 // waitForRoom returns nil when a record of at most size bytes fits into the
 // gathering group and the group into a segment that is there, with reserve
-// bytes to spare if it is the last one. "Full" is known here, before anything is
-// written, and has one meaning: no segment is left.
+// bytes to spare in all that the log may still use. "Full" is known here, before
+// anything is written, and has one meaning: no segment is left.
 func (l *Log) waitForRoom(size int, reserve int64) error {
 	if l.opt.Opening != nil && l.next == 0 {
 		size += group.MaxBytes(l.opt.Opening)
 	}
 	for {
 		grown := l.gather.Bytes() + size
+		rest, fits := l.behind(int64(group.PaddedBytes(grown)))
 		switch {
 		case l.failed != nil:
 			return l.failed
@@ -241,9 +307,9 @@ func (l *Log) waitForRoom(size int, reserve int64) error {
 			return ErrClosed
 		case l.gather.Count() > 0 && grown > l.maxGroup:
 			l.changed.Wait() // the committer is busy with the group before
-		case int64(group.PaddedBytes(grown))+reserve <= l.left, l.spare:
+		case fits && rest >= reserve:
 			return nil
-		case l.full:
+		case (l.full || fits && l.spare) && !l.packing: // the ring has looked, and there is no more
 			l.stats.RefusedFull++
 			l.stats.Refusing = true
 			return &FullError{MaxBytes: l.opt.MaxBytes}
@@ -251,6 +317,26 @@ func (l *Log) waitForRoom(size int, reserve int64) error {
 			l.changed.Wait() // a segment is being prepared
 		}
 	}
+}
+
+// behind returns how much room is left behind a group of so many bytes, in all
+// segments that can be had; fits is false if there is none for the group itself.
+func (l *Log) behind(bytes int64) (rest int64, fits bool) {
+	switch {
+	case bytes <= l.left && l.spare:
+		return l.left - bytes + l.capacity() + l.more, true
+	case bytes <= l.left:
+		return l.left - bytes + l.more, true
+	case l.spare:
+		return l.capacity() - bytes + l.more, true
+	default:
+		return 0, false
+	}
+}
+
+// capacity returns how many bytes of groups a segment takes.
+func (l *Log) capacity() int64 {
+	return l.opt.SegmentBytes - segment.HeaderBytes - segment.FooterBytes
 }
 
 // Next returns the LSN that the next record will get.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 
 	"github.com/tributary-edge/tributary"
@@ -22,6 +23,10 @@ type history struct {
 	promised  tributary.LSN            // below: acknowledged, or reported as there by an Open
 	forwarded tributary.LSN            // below: in Kafka
 	chains    map[tributary.LSN]uint64 // at the group boundaries that were read
+	drops     bool                     // a part of it was dropped, as the log was told to
+	patchy    bool                     // see oracle
+	healed    bool                     // a damaged part may have another copy
+	uncounted bool                     // and could not be read at the time
 }
 
 // add notes that r was given the next LSN.
@@ -32,10 +37,15 @@ func (h *history) add(r *record.Record) {
 }
 
 // An oracle knows every ledger that was ever written to a disk.
-type oracle struct{ all []*history }
+type oracle struct {
+	all []*history
+	// patchy: a process may have used segments again while it could not see older
+	// ones. Those are there again, and a hole behind them of what is in Kafka.
+	patchy bool
+}
 
 func (o *oracle) begin(id tributary.LedgerID) *history {
-	h := &history{id: id, offsets: map[partition]int64{}, chains: map[tributary.LSN]uint64{}}
+	h := &history{id: id, patchy: o.patchy, offsets: map[partition]int64{}, chains: map[tributary.LSN]uint64{}}
 	o.all = append(o.all, h)
 	return h
 }
@@ -47,6 +57,9 @@ func (o *oracle) check(l *Log) error {
 	order := -1
 	for _, i := range l.Ledgers() {
 		at := slices.IndexFunc(o.all, func(h *history) bool { return h.id == i.ID })
+		if at >= 0 && o.all[at].forwarded >= i.To {
+			continue // a segment that was to be used again: there is nothing left to send
+		}
 		if at <= order {
 			return fmt.Errorf("D3: ledger %v is unknown, or out of order: place %d after %d", i.ID, at, order)
 		}
@@ -63,7 +76,7 @@ func (o *oracle) check(l *Log) error {
 func (h *history) check(l *Log) error {
 	from, held := l.base(h.id)
 	if !held {
-		if h.promised > h.forwarded {
+		if h.promised > h.forwarded { // also when it was dropped: Kafka has to be told
 			return fmt.Errorf("D1, D3: nothing is left; records up to %d were promised, up to %d forwarded", h.promised, h.forwarded)
 		}
 		return nil
@@ -85,16 +98,48 @@ func (h *history) check(l *Log) error {
 		if err != nil {
 			return fmt.Errorf("D3: read from record %d: %w", at, err)
 		}
-		if err := h.compare(at, &c); err != nil {
+		if c.Gap != nil {
+			if err := h.forgive(l, at, &c); err != nil {
+				return err
+			}
+		} else if err := h.compare(at, &c); err != nil {
 			return err
 		}
 		at, size = c.Next, size*3%10_007 // now one group, now many
+	}
+	if h.patchy {
+		at = max(at, h.forwarded)
 	}
 	if at < h.promised {
 		return fmt.Errorf("D1, D3: ends at record %d; %d were promised", at, h.promised)
 	}
 	h.promised = at
 	return nil
+}
+
+// forgive checks a gap: the log drops nothing unless it was told to, and says
+// exactly what it has dropped.
+func (h *history) forgive(l *Log, at tributary.LSN, c *record.Chunk) error {
+	if c.From != at || c.Next <= at || len(c.Entries) > 0 || int(c.Next) > len(h.entries) {
+		return fmt.Errorf("U4: gap [%d, %d) of %d records, asked for %d", c.From, c.Next, len(h.entries), at)
+	}
+	if h.patchy && c.Next <= h.forwarded {
+		return h.chain(c)
+	}
+	if c.Gap.Reason != record.Dropped || !h.drops && !l.opt.DropOldest {
+		return fmt.Errorf("D3: records [%d, %d) are gone: %+v", c.From, c.Next, c.Gap)
+	}
+	h.drops = true
+	if c.Gap.Streams != nil && !h.uncounted {
+		counted := map[string]int64{}
+		for i := range h.entries[at:c.Next] {
+			counted[h.entries[at+tributary.LSN(i)].Stream]++
+		}
+		if !maps.Equal(counted, c.Gap.Streams) {
+			return fmt.Errorf("U4: gap [%d, %d) counts %v, should be %v", c.From, c.Next, c.Gap.Streams, counted)
+		}
+	}
+	return h.chain(c)
 }
 
 // compare checks a chunk that was read from record at on.
@@ -110,6 +155,11 @@ func (h *history) compare(at tributary.LSN, c *record.Chunk) error {
 			return fmt.Errorf("D3: record %d: %w", at+tributary.LSN(i), err)
 		}
 	}
+	return h.chain(c)
+}
+
+// chain checks that the chain at the end of a chunk is what it was before.
+func (h *history) chain(c *record.Chunk) error {
 	if was, seen := h.chains[c.Next]; seen && was != c.Chain {
 		return fmt.Errorf("L1: the chain at %d is %016x and was %016x", c.Next, c.Chain, was)
 	}
@@ -138,19 +188,19 @@ func sameBytes(a, b []byte) bool { return bytes.Equal(a, b) && (a == nil) == (b 
 
 // reopen opens the log again and checks all of it, as the next process would
 // find it. It returns the open log.
-func (o *oracle) reopen(fs disk.FS, opt Options) (*Log, error) {
+func (o *oracle) reopen(fs disk.FS, opt Options) (*Log, Recovery, error) {
 	l, found, err := Open(fs, opt)
 	if err != nil {
-		return nil, fmt.Errorf("D3: does not start again by itself: %w", err)
+		return nil, found, fmt.Errorf("D3: does not start again by itself: %w", err)
 	}
-	if len(found.Rot) > 0 {
-		return nil, fmt.Errorf("calls a power cut rot: %w", &found.Rot[0])
+	if len(found.Rot) > 0 && !o.patchy {
+		return nil, found, fmt.Errorf("calls a power cut rot: %w", &found.Rot[0])
 	}
 	if err := o.check(l); err != nil {
-		return nil, err
+		return nil, found, err
 	}
-	if _, err := Verify(fs); err != nil {
-		return nil, fmt.Errorf("verify: %w", err)
+	if _, err := Verify(fs); err != nil && !o.patchy {
+		return nil, found, fmt.Errorf("verify: %w", err)
 	}
-	return l, nil
+	return l, found, nil
 }

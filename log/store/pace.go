@@ -70,7 +70,7 @@ func (l *Log) waitForCompany(ctx context.Context) {
 	} else {
 		wait, enough = p.plan(n)
 	}
-	if wait <= 0 || n == 0 || l.gather.Bytes() >= windowBytes {
+	if wait <= 0 || n == 0 || l.hurry || l.gather.Bytes() >= windowBytes {
 		l.mu.Unlock()
 		return
 	}
@@ -106,7 +106,7 @@ func (l *Log) waitForCompany(ctx context.Context) {
 func (l *Log) Forwarded(id tributary.LedgerID, next tributary.LSN) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if next > l.forwarded[id] {
+	if was, known := l.forwarded[id]; next > was || !known {
 		l.forwarded[id] = next
 		signal(l.consumed)
 	}

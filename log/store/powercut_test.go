@@ -3,81 +3,205 @@
 package store
 
 import (
-	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	ossignal "os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
-
-	"github.com/tributary-edge/tributary"
-	"github.com/tributary-edge/tributary/log/disk"
-	"github.com/tributary-edge/tributary/log/record"
-	"github.com/tributary-edge/tributary/log/segment"
 )
 
-// TestMain lets the test's own program be the process that loses its power.
-func TestMain(m *testing.M) {
-	if dir, ok := os.LookupEnv("POWERCUT_DIR"); ok {
-		fmt.Fprintln(os.Stderr, "victim:", victim(dir))
-		return
-	}
-	m.Run()
-}
-
-// D1, D3, L1, L2: ROUNDS power cuts on a real ext4, one after another on the same
-// image: a process appends from several goroutines and reports what is
-// acknowledged; at a random moment, perhaps while it still recovers, the file
-// system is shut down without another byte reaching the device. Nothing that was
-// reported before is lost, nothing that was not appended is there, and the log
-// starts again by itself, every time. It needs root, losetup and mkfs.ext4.
+// D1, D3, L1, L2: ROUNDS power cuts, half of them on a real ext4 and half on a
+// real XFS, one after another on the same image: a process appends from several
+// goroutines and reports what is acknowledged; at a random moment, perhaps while
+// it still recovers, the file system is shut down without another byte reaching
+// the device. Nothing that was reported before is lost, nothing that was not
+// appended is there, and the log starts again by itself, every time. It needs
+// root, losetup, mkfs.ext4 and mkfs.xfs; on a kernel without XFS it fails unless
+// FS=ext4 is asked for.
 //
 //	make test-powercut ROUNDS=200
-//	SEED=7 ROUNDS=20 go test -tags powercut -v -run 'TestPowerCut$' ./log/store/
+//	FS=xfs SEED=7 ROUNDS=20 go test -tags powercut -v -run 'TestPowerCut$' ./log/store/
 func TestPowerCut(t *testing.T) {
 	rounds, seed := number(t, "ROUNDS", 20), number(t, "SEED", rand.Uint64N(1<<32))
-	t.Logf("seed %d (the script; when exactly the cut hits is the machine's)", seed)
-	m := newMachine(t, seed)
-	from := time.Now()
-	for round := range rounds {
-		if err := m.round(); err != nil {
-			t.Fatalf("round %d, seed %d: %v", round+1, seed, err)
-		}
-		if (round+1)%20 == 0 {
-			t.Log(m.tally(round + 1))
-		}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Logf("%s; seed %d, %v", m.tally(rounds), seed, time.Since(from).Round(time.Second))
+	ctx, kinds := untilLate(t), fileSystems(t)
+	each := (rounds + uint64(len(kinds)) - 1) / uint64(len(kinds))
+	for _, kind := range kinds {
+		t.Run(kind, func(t *testing.T) {
+			powerCuts(ctx, t, newMachine(t, kind, self), each, seed)
+		})
+	}
 }
 
-// D1: the checker has teeth. Built with an acknowledgement before the flush, the
-// same rounds lose records and say so.
+// D1: the checker has teeth. With a victim that acknowledges before the flush,
+// the same rounds lose records and say so.
 func TestPowerCutHasTeeth(t *testing.T) {
 	if ackBeforeSync {
 		t.Skip("this is the broken build")
 	}
-	broken := filepath.Join(t.TempDir(), "broken.test")
-	if out, err := exec.Command("go", "test", "-c", "-tags", "powercut break_fsync", "-o", broken, ".").CombinedOutput(); err != nil {
+	rig, seed := newMachine(t, fileSystems(t)[0], build(t, "break_fsync")), number(t, "SEED", rand.Uint64N(1<<32))
+	ctx, rng := untilLate(t), rand.New(rand.NewPCG(seed, 0))
+	var known promises
+	for n := range 60 {
+		err := powerCut(ctx, rig, &known, draw(rng, rig))
+		if errors.As(err, new(*lostError)) {
+			t.Logf("caught in round %d, seed %d: %v", n+1, seed, err)
+			return
+		}
+		if err != nil {
+			t.Fatalf("round %d, seed %d: %v", n+1, seed, err)
+		}
+	}
+	t.Errorf("seed %d: an acknowledgement before the flush was not caught", seed)
+}
+
+// D1: the rig really cuts the power. With a victim that never flushes, nearly
+// every round loses what it acknowledged.
+func TestPowerCutWithoutFsync(t *testing.T) {
+	ctx, program := untilLate(t), build(t, "break_nosync")
+	for _, kind := range fileSystems(t) {
+		t.Run(kind, func(t *testing.T) {
+			losses(ctx, t, newMachine(t, kind, program), 20)
+		})
+	}
+}
+
+// A rig has a disk whose power can be cut.
+type rig interface {
+	// pace returns how long, at most, the power lasts after the victim has begun,
+	// and after its log is open.
+	pace() (early, late time.Duration)
+	// cut runs a victim until the moment at which the power is cut, and returns
+	// what it had promised by then. Nobody uses the disk on return.
+	cut(inKafka string, at moment) (*promise, error)
+	// look shows the log as the cut left it.
+	look(see func(dir string) error) error
+	// wipe empties the disk.
+	wipe() error
+}
+
+// powerCut is one round.
+func powerCut(ctx context.Context, r rig, known *promises, at moment) error {
+	if ctx.Err() != nil {
+		return fmt.Errorf("no time is left for a round: %w", context.Cause(ctx))
+	}
+	p, err := r.cut(known.forwarded(), at)
+	if err != nil {
+		return err
+	}
+	known.add(p)
+	return r.look(known.check)
+}
+
+// draw returns the moment of a cut: one of four comes while the victim recovers.
+func draw(rng *rand.Rand, r rig) moment {
+	early, late := r.pace()
+	if rng.IntN(4) == 0 {
+		return moment{reportBegun, time.Duration(rng.Int64N(int64(early)))}
+	}
+	return moment{reportLedger, time.Duration(rng.Int64N(int64(late)))}
+}
+
+// powerCuts fails at the first round that breaks a promise.
+func powerCuts(ctx context.Context, t *testing.T, r rig, rounds, seed uint64) {
+	t.Helper()
+	t.Logf("seed %d (the script; when exactly the cut hits is the machine's)", seed)
+	rng, from := rand.New(rand.NewPCG(seed, 0)), time.Now()
+	var known promises
+	for n := range rounds {
+		if err := powerCut(ctx, r, &known, draw(rng, r)); err != nil {
+			t.Fatalf("round %d, seed %d: %v", n+1, seed, err)
+		}
+		if (n+1)%20 == 0 && n+1 < rounds {
+			t.Log(known.tally(n + 1))
+		}
+	}
+	t.Logf("%s; seed %d, %v", known.tally(rounds), seed, time.Since(from).Round(time.Second))
+}
+
+// losses wants a loss in nine of ten rounds, each of them on a fresh log.
+func losses(ctx context.Context, t *testing.T, r rig, rounds int) {
+	t.Helper()
+	seed := number(t, "SEED", rand.Uint64N(1<<32))
+	rng, from := rand.New(rand.NewPCG(seed, 0)), time.Now()
+	_, late := r.pace()
+	with, acked, lost := 0, 0, uint64(0)
+	for n := range rounds {
+		var known promises
+		err := powerCut(ctx, r, &known, moment{reportAcked, time.Duration(rng.Int64N(int64(late)))})
+		if ctx.Err() != nil {
+			t.Fatalf("round %d, seed %d: %v", n+1, seed, context.Cause(ctx))
+		}
+		acked += known.acked
+		var loss *lostError
+		switch {
+		case errors.As(err, &loss):
+			with++
+			lost += loss.acked - loss.found
+		case err != nil:
+			t.Logf("round %d: %v", n+1, err)
+		}
+		if err := r.wipe(); err != nil {
+			t.Fatalf("round %d, seed %d: %v", n+1, seed, err)
+		}
+	}
+	t.Logf("never flushed: %d of %d rounds lost records, %d of %d acknowledged; seed %d, %v",
+		with, rounds, lost, acked, seed, time.Since(from).Round(time.Second))
+	if with*10 < rounds*9 {
+		t.Errorf("only %d of %d rounds lost records: the rig does not cut the power", with, rounds)
+	}
+}
+
+// untilLate ends a minute before the test's own time is up, or when somebody
+// interrupts it: early enough to unmount, detach and kill.
+func untilLate(t *testing.T) context.Context {
+	t.Helper()
+	ctx, stop := ossignal.NotifyContext(t.Context(), os.Interrupt, syscall.SIGTERM)
+	t.Cleanup(stop)
+	if late, ok := t.Deadline(); ok {
+		ctx, stop = context.WithDeadline(ctx, late.Add(-time.Minute))
+		t.Cleanup(stop)
+	}
+	return ctx
+}
+
+// build makes a victim with a fault in it, as a static program.
+func build(t *testing.T, fault string) string {
+	t.Helper()
+	program := filepath.Join(t.TempDir(), "victim")
+	c := exec.Command("go", "test", "-c", "-tags", "powercut "+fault, "-o", program, ".")
+	c.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := c.CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
-	c := exec.Command(broken, "-test.v", "-test.run", "^TestPowerCut$")
-	c.Env = append(os.Environ(), "ROUNDS=60")
-	out, err := c.CombinedOutput()
-	if err == nil || !bytes.Contains(out, []byte("D1: ")) {
-		t.Fatalf("the broken build was not caught: %v\n%s", err, out)
+	return program
+}
+
+func fileSystems(t *testing.T) []string {
+	t.Helper()
+	all := []string{"ext4", "xfs"}
+	asked, ok := os.LookupEnv("FS")
+	if !ok || asked == "" {
+		return all
 	}
-	t.Logf("caught: %s", out)
+	kinds := strings.Fields(asked)
+	for _, kind := range kinds {
+		if kind != "ext4" && kind != "xfs" {
+			t.Fatalf("FS=%s: it is tested on %v", asked, all)
+		}
+	}
+	return kinds
 }
 
 func number(t *testing.T, name string, value uint64) uint64 {
@@ -90,345 +214,4 @@ func number(t *testing.T, name string, value uint64) uint64 {
 		return v
 	}
 	return value
-}
-
-// A machine has a disk whose power can be cut, and remembers what was promised.
-type machine struct {
-	t       *testing.T
-	rng     *rand.Rand
-	device  string // a loop device
-	mounted string // where its ext4 is mounted
-	ledgers []*promise
-
-	acked, unacked, torn, trimmed int
-}
-
-// A promise is what is known of one ledger.
-type promise struct {
-	id        tributary.LedgerID
-	acked     atomic.Uint64 // below: acknowledged, as far as anybody heard
-	forwarded atomic.Uint64 // below: may be gone
-}
-
-func newMachine(t *testing.T, seed uint64) *machine {
-	t.Helper()
-	if os.Getuid() != 0 {
-		t.Fatal("only root can mount a file system: run as root")
-	}
-	m := &machine{t: t, rng: rand.New(rand.NewPCG(seed, 0)), mounted: filepath.Join(t.TempDir(), "mounted")}
-	image := filepath.Join(t.TempDir(), "image")
-	if err := errors.Join(os.WriteFile(image, nil, 0o600), os.Truncate(image, 600<<20), os.Mkdir(m.mounted, 0o700)); err != nil {
-		t.Fatal(err)
-	}
-	run(t, "mkfs.ext4", "-q", "-F", image)
-	m.device = strings.TrimSpace(run(t, "losetup", "--find", "--show", image))
-	t.Cleanup(func() {
-		_ = unix.Unmount(m.mounted, unix.MNT_DETACH) // after a failure it may still be mounted
-		run(t, "losetup", "--detach", m.device)
-	})
-	m.mount()
-	return m
-}
-
-func run(t *testing.T, name string, args ...string) string {
-	t.Helper()
-	out, err := exec.Command(name, args...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%s %v: %v\n%s", name, args, err, out)
-	}
-	return string(out)
-}
-
-func (m *machine) mount() {
-	m.t.Helper()
-	if err := unix.Mount(m.device, m.mounted, "ext4", 0, ""); err != nil {
-		m.t.Fatalf("mount %s: %v", m.device, err)
-	}
-}
-
-func (m *machine) unmount() {
-	m.t.Helper()
-	if err := unix.Unmount(m.mounted, 0); err != nil {
-		m.t.Fatalf("unmount %s: %v", m.device, err)
-	}
-}
-
-func (m *machine) tally(rounds uint64) string {
-	return fmt.Sprintf("%d power cuts: %d records acknowledged, %d more found, 0 lost, 0 invented; %d torn tails, %d ledgers trimmed, %d ledgers",
-		rounds, m.acked, m.unacked, m.torn, m.trimmed, len(m.ledgers))
-}
-
-// round runs a process until the power is cut, and checks what is left.
-func (m *machine) round() error {
-	p, err := m.cut()
-	if err != nil {
-		return err
-	}
-	m.unmount()
-	m.mount()
-	if p != nil {
-		m.ledgers = append(m.ledgers, p)
-		m.acked += int(p.acked.Load())
-	}
-	return m.check()
-}
-
-// cut starts a process, cuts the power at some moment, and returns what the
-// process reported of its ledger; nil if it had none yet.
-func (m *machine) cut() (*promise, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
-	c := exec.Command(self)
-	c.Env = append(os.Environ(), "POWERCUT_DIR="+filepath.Join(m.mounted, "log"), "POWERCUT_FORWARDED="+m.forwarded())
-	var complaint bytes.Buffer
-	c.Stderr = &complaint
-	pipe, err := c.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	root, err := unix.Open(m.mounted, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, err
-	}
-	if err := c.Start(); err != nil {
-		return nil, err
-	}
-	var p promise
-	started, ended := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(ended)
-		listen(pipe, &p, started)
-	}()
-	if m.rng.IntN(4) > 0 { // or else the cut comes while it recovers
-		select {
-		case <-started:
-		case <-ended:
-			return nil, fmt.Errorf("D3: did not start by itself: %s", &complaint)
-		}
-	}
-	<-time.After(time.Duration(1+m.rng.IntN(120)) * time.Millisecond)
-
-	const shutdown, withoutLogFlush = 0x8004587d, 2 // EXT4_IOC_SHUTDOWN, EXT4_GOING_FLAGS_NOLOGFLUSH
-	acked := p.acked.Load()
-	if err := unix.IoctlSetPointerInt(root, shutdown, withoutLogFlush); err != nil {
-		return nil, fmt.Errorf("shut the file system down: %w", err)
-	}
-	_ = c.Process.Kill()
-	<-ended
-	_ = c.Wait() // killed
-	p.acked.Store(acked)
-	if p.id == (tributary.LedgerID{}) {
-		return nil, unix.Close(root)
-	}
-	return &p, unix.Close(root)
-}
-
-// A report is one kind byte and 16 more: a ledger's id, or an LSN and zeros.
-const (
-	reportBytes     = 17
-	reportLedger    = 'L'
-	reportAcked     = 'A'
-	reportForwarded = 'F'
-)
-
-// listen notes what the process reports until its end of the pipe is closed.
-func listen(pipe io.Reader, p *promise, started chan struct{}) {
-	var b [reportBytes]byte
-	for {
-		if _, err := io.ReadFull(pipe, b[:]); err != nil {
-			return
-		}
-		switch b[0] {
-		case reportLedger:
-			p.id = tributary.LedgerID(b[1:])
-			close(started)
-		case reportAcked:
-			p.acked.Store(binary.BigEndian.Uint64(b[1:]))
-		case reportForwarded:
-			p.forwarded.Store(binary.BigEndian.Uint64(b[1:]))
-		}
-	}
-}
-
-// forwarded says, in the words of the environment, that all earlier ledgers are
-// in Kafka.
-func (m *machine) forwarded() string {
-	var all []string
-	for _, p := range m.ledgers {
-		p.forwarded.Store(p.acked.Load())
-		all = append(all, fmt.Sprintf("%v:%d", p.id, p.acked.Load()))
-	}
-	return strings.Join(all, " ")
-}
-
-func cutOptions() Options {
-	return Options{SegmentBytes: segment.MinBytes, MaxBytes: 8 * segment.MinBytes, Compress: true}
-}
-
-// check opens the log as the next process would and reads all of it.
-func (m *machine) check() error {
-	fs, err := disk.Dir(filepath.Join(m.mounted, "log"))
-	if err != nil {
-		return err
-	}
-	l, found, err := Open(fs, cutOptions())
-	if err != nil {
-		return fmt.Errorf("D3: does not start again by itself: %w", err)
-	}
-	if len(found.Rot) > 0 {
-		return fmt.Errorf("calls a power cut rot: %w", &found.Rot[0])
-	}
-	if found.Torn {
-		m.torn++
-	}
-	left := m.ledgers[:0]
-	for _, p := range m.ledgers {
-		if from, held := l.base(p.id); !held && p.acked.Load() <= p.forwarded.Load() {
-			continue // in Kafka and gone
-		} else if from > 0 {
-			m.trimmed++
-		}
-		n, err := p.check(l)
-		if err != nil {
-			return fmt.Errorf("ledger %v: %w", p.id, err)
-		}
-		m.unacked += n
-		left = append(left, p)
-	}
-	m.ledgers = left
-	if held := l.Ledgers(); len(held) > len(left) {
-		return fmt.Errorf("D3: holds %d ledgers, %d are known", len(held), len(left))
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	if err := l.Run(ctx); err != nil { // closes its files
-		return err
-	}
-	if _, err := Verify(fs); err != nil {
-		return fmt.Errorf("verify: %w", err)
-	}
-	return nil
-}
-
-// check reads a ledger and returns how many records it has that nobody had heard
-// of. From now on they are promised too.
-func (p *promise) check(l *Log) (more int, err error) {
-	r, err := l.Reader(p.id)
-	if err != nil {
-		return 0, err
-	}
-	defer r.Close()
-	at := r.Base()
-	if uint64(at) > p.forwarded.Load() {
-		return 0, fmt.Errorf("D3: starts at record %d, forwarded were %d", at, p.forwarded.Load())
-	}
-	seen := map[byte]uint64{} // of each goroutine, the sequence number that comes next
-	whole := at == 0
-	for {
-		c, err := r.Read(context.Background(), at, 1<<20)
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return 0, fmt.Errorf("D3: read from record %d: %w", at, err)
-		}
-		for i := range c.Entries {
-			e := &c.Entries[i]
-			g, seq := e.Value[0], binary.BigEndian.Uint64(e.Value[1:])
-			want, known := seen[g]
-			if e.LSN != at+tributary.LSN(i) || (known || whole) && seq != want || !bytes.Equal(e.Value, cutRecord(p.id, g, seq).Value) {
-				return 0, fmt.Errorf("D3: record %d (%d) is number %d of goroutine %d, %d comes next", at+tributary.LSN(i), e.LSN, seq, g, want)
-			}
-			seen[g] = seq + 1
-		}
-		at = c.Next
-	}
-	acked := p.acked.Load()
-	if uint64(at) < acked {
-		return 0, fmt.Errorf("D1: ends at record %d; %d were acknowledged: %d lost", at, acked, acked-uint64(at))
-	}
-	p.acked.Store(uint64(at))
-	return int(uint64(at) - acked), nil
-}
-
-// cutRecord makes record seq of goroutine g: the same every time it is asked for.
-func cutRecord(id tributary.LedgerID, g byte, seq uint64) *record.Record {
-	rng := rand.New(rand.NewPCG(binary.BigEndian.Uint64(id[:])^uint64(g), seq))
-	value := make([]byte, 9+rng.IntN(300))
-	if rng.IntN(20) == 0 {
-		value = make([]byte, 9+rng.IntN(40_000))
-	}
-	if seq%2 == 0 { // or else zeros, which compress
-		for i := range value {
-			value[i] = byte(rng.Uint32())
-		}
-	}
-	value[0] = g
-	binary.BigEndian.PutUint64(value[1:], seq)
-	return &record.Record{Stream: "s", Partition: int32(g % 2), Millis: 1, Key: []byte{g}, Value: value}
-}
-
-// victim appends for as long as it lives: some goroutines wait for every
-// acknowledgement, others keep many records under way.
-func victim(dir string) error {
-	fs, err := disk.Dir(dir)
-	if err != nil {
-		return err
-	}
-	l, _, err := Open(fs, cutOptions())
-	if err != nil {
-		return err
-	}
-	inKafka, _ := os.LookupEnv("POWERCUT_FORWARDED")
-	for text := range strings.FieldsSeq(inKafka) {
-		digits, next, _ := strings.Cut(text, ":")
-		id, err1 := tributary.ParseLedgerID(digits)
-		n, err2 := strconv.ParseUint(next, 10, 64)
-		if err := errors.Join(err1, err2); err != nil {
-			return err
-		}
-		l.Forwarded(id, tributary.LSN(n))
-	}
-	report := func(kind byte, what []byte) {
-		b := [reportBytes]byte{kind}
-		copy(b[1:], what)
-		_, _ = os.Stdout.Write(b[:]) // whole: it is shorter than a pipe's atomic write
-	}
-	id := l.Ledger()
-	report(reportLedger, id[:])
-	const keep = 1000
-	l.OnCommit(func(base tributary.LSN, tickets []tributary.Ticket, err error) {
-		if err != nil {
-			return
-		}
-		next := base + tributary.LSN(len(tickets))
-		report(reportAcked, binary.BigEndian.AppendUint64(nil, uint64(next)))
-		if next > keep {
-			report(reportForwarded, binary.BigEndian.AppendUint64(nil, uint64(next-keep)))
-			l.Forwarded(id, next-keep)
-		}
-		for _, t := range tickets {
-			<-t.Owner.(chan struct{})
-		}
-	})
-	for g, window := range []int{1, 2, 10, 100} {
-		room := make(chan struct{}, window)
-		go func() {
-			for seq := uint64(0); ; {
-				room <- struct{}{}
-				switch _, err := l.Append(cutRecord(id, byte(g), seq), tributary.Ticket{Owner: room}); {
-				case err == nil:
-					seq++
-				case errors.As(err, new(*FullError)):
-					<-room
-					<-time.After(time.Millisecond)
-				default:
-					return
-				}
-			}
-		}()
-	}
-	return l.Run(context.Background())
 }

@@ -16,20 +16,12 @@ import (
 	"github.com/tributary-edge/tributary/log/segment"
 )
 
-// A HoleError says that the records [From, To) of a ledger are damaged and
-// cannot be read; what lies before and behind can.
-type HoleError struct {
-	Ledger   tributary.LedgerID
-	From, To tributary.LSN
-}
-
-// Error implements error.
-func (e *HoleError) Error() string {
-	return fmt.Sprintf("records %d to %d of ledger %v were stored and can no longer be read: the disk damaged them",
-		e.From, e.To-1, e.Ledger)
-}
-
-var errNotYet = errors.New("not there yet")
+var (
+	errNotYet = errors.New("not there yet")
+	// errMoved says that the segment of a record was packed, or used again, between
+	// looking for the record and reading it.
+	errMoved = errors.New("the segment has moved")
+)
 
 // A Reader reads one ledger. It is for one goroutine.
 type Reader struct {
@@ -38,17 +30,30 @@ type Reader struct {
 	dec  *zstd.Decoder
 	file disk.File
 	seg  *segment.Segment // nil: nothing is open
-	at   int64            // in seg, where the group that starts with lsn is, or before it
+	name string           // of seg
+	at   int64            // in seg, where the frame with lsn is, or before it
 	lsn  tributary.LSN
+
+	groups []group.Group // of the frame at position opened in seg
+	opened int64
+}
+
+// newDecoder returns a decoder for what group.Open is given.
+func newDecoder() (*zstd.Decoder, error) {
+	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
+		zstd.WithDecoderMaxMemory(group.MaxBody))
+	if err != nil {
+		return nil, fmt.Errorf("start zstd: %w", err)
+	}
+	return dec, nil
 }
 
 // Reader returns a reader of the ledger id, which need not have records yet.
 // Close it.
 func (l *Log) Reader(id tributary.LedgerID) (*Reader, error) {
-	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
-		zstd.WithDecoderMaxMemory(group.MaxBody))
+	dec, err := newDecoder()
 	if err != nil {
-		return nil, fmt.Errorf("start zstd: %w", err)
+		return nil, err
 	}
 	return &Reader{log: l, id: id, dec: dec}, nil
 }
@@ -62,16 +67,19 @@ func (r *Reader) Close() {
 // Ledger returns the id of the ledger that r reads.
 func (r *Reader) Ledger() tributary.LedgerID { return r.id }
 
-// Base returns the oldest LSN that is still held, or 0 when nothing is yet.
+// Base returns the oldest LSN that is still held, or known to be gone without
+// Kafka having been told; 0 when there is nothing yet.
 func (r *Reader) Base() tributary.LSN {
 	base, _ := r.log.base(r.id)
 	return base
 }
 
 // Read returns the whole groups from record from on, which must be where a
-// group starts: at least one, and as many as fit maxBytes. It waits until there
-// is one; a ledger of an earlier process ends with io.EOF. Other errors:
-// ErrTrimmed, *HoleError, ctx's, the disk's. What it returns belongs to the caller.
+// group starts, or in a gap: at least one group, and as many as fit maxBytes of
+// raw bodies; or the gap, which is where records are damaged or were dropped. It
+// waits until there is something; a ledger that nobody appends to any more ends
+// with io.EOF. Other errors: ErrTrimmed, ctx's, the disk's. What it returns
+// belongs to the caller.
 func (r *Reader) Read(ctx context.Context, from tributary.LSN, maxBytes int) (record.Chunk, error) {
 	c := record.Chunk{From: from, Next: from}
 	for size := 0; ; {
@@ -82,17 +90,16 @@ func (r *Reader) Read(ctx context.Context, from tributary.LSN, maxBytes int) (re
 			}
 			continue
 		}
-		if err != nil && c.Next > from {
-			return c, nil // whole groups came before; the next call meets the error
+		var n int
+		if err == nil {
+			n, err = r.next(w, &c, maxBytes-size)
 		}
-		if err != nil {
-			return record.Chunk{}, err
-		}
-		n, err := r.group(w, &c, maxBytes-size)
-		if c.Next > from && (err != nil || n == 0) {
-			return c, nil //nolint:nilerr // as above
-		}
-		if err != nil {
+		switch {
+		case errors.Is(err, errMoved):
+			continue // look again
+		case c.Next > from && (err != nil || n == 0 || c.Gap != nil):
+			return c, nil //nolint:nilerr // whole groups came before; the next call meets the error
+		case err != nil:
 			return record.Chunk{}, err
 		}
 		size += n
@@ -104,13 +111,13 @@ func (r *Reader) Read(ctx context.Context, from tributary.LSN, maxBytes int) (re
 func (r *Reader) wait(ctx context.Context, from tributary.LSN) error {
 	l := r.log
 	l.mu.Lock()
+	if _, err := l.findLocked(r.id, from); !errors.Is(err, errNotYet) { // it has come since the reader looked
+		l.mu.Unlock()
+		return nil
+	}
 	if r.id != l.ledger {
 		l.mu.Unlock()
 		return io.EOF
-	}
-	if l.durable > from {
-		l.mu.Unlock()
-		return nil
 	}
 	if l.tail == nil {
 		l.tail = make(chan struct{})
@@ -125,76 +132,150 @@ func (r *Reader) wait(ctx context.Context, from tributary.LSN) error {
 	}
 }
 
-// group appends the group that starts with c.Next to c and returns its stored
-// size, or 0 if c has groups already and this one is larger than room.
-func (r *Reader) group(w where, c *record.Chunk, room int) (int, error) {
-	if len(c.Entries) == 0 {
-		room = group.HeaderBytes + group.MaxBody
-	}
-	h, b, err := r.seek(w, c.Next, room)
-	if b == nil || err != nil {
+// next appends the group that starts with c.Next to c and returns the size of
+// its body, or 0 if c has groups already and this one is larger than room. In a
+// hole it makes c the gap, unless c has groups.
+func (r *Reader) next(w where, c *record.Chunk, room int) (int, error) {
+	g, w, err := r.seek(w, c.Next)
+	if err != nil {
 		return 0, err
 	}
-	if h.Base != c.Next {
+	if w.hole {
+		if c.Next == c.From {
+			c.Gap, c.Next, c.Chain = r.gap(w, c.From), w.to, w.chain
+		}
+		return 0, nil
+	}
+	if g.Base != c.Next {
 		return 0, fmt.Errorf("record %d of ledger %v is inside a group: reads start where a group starts", c.Next, r.id)
 	}
-	if c.Entries, err = group.Entries(c.Entries, &h, b, r.dec); err != nil {
+	if len(c.Entries) > 0 && len(g.Body) > room {
+		return 0, nil
+	}
+	before := len(c.Entries)
+	if c.Entries, err = g.Entries(c.Entries); err != nil {
 		return 0, r.place(err)
 	}
-	c.Next, c.Chain = h.Next(), h.Chain()
-	r.at += int64(group.PaddedBytes(len(b)))
-	r.lsn = h.Next()
-	return len(b), nil
+	r.correct(c.Entries[before:], &g.Header)
+	c.Next, c.Chain = g.Next(), g.Chain()
+	r.lsn = g.Next()
+	return max(1, len(g.Body)), nil
 }
 
-// seek reads the group that holds lsn, from w on, into memory of its own and
-// leaves r.at there. It returns no bytes if they are more than room. It passes
-// over damaged groups; if lsn was in one of them, the error is a *HoleError.
-func (r *Reader) seek(w where, lsn tributary.LSN, room int) (h group.Header, b []byte, err error) {
+// gap says what is known of a hole, from the given record on.
+func (r *Reader) gap(w where, from tributary.LSN) *record.Gap {
+	g := &record.Gap{Reason: record.Damaged, FirstMillis: w.first, LastMillis: w.last}
+	if w.dropped == nil {
+		r.log.noteHole(Hole{r.id, from, w.to})
+		return g
+	}
+	g.Reason = record.Dropped
+	if from == w.dropped.From {
+		g.Streams = w.dropped.Streams
+	}
+	return g
+}
+
+// correct puts right the times of records that were logged by a clock not to be
+// trusted, if it is known by now when that boot was.
+func (r *Reader) correct(entries []record.Entry, h *group.Header) {
+	if h.Trusted || h.Boot == ([16]byte{}) {
+		return
+	}
+	r.log.mu.Lock()
+	boot, known := r.log.boots[h.Boot]
+	r.log.mu.Unlock()
+	if !known || boot == h.BootMillis {
+		return
+	}
+	for i := range entries {
+		e := &entries[i]
+		e.Logged = e.Millis
+		e.Millis += boot - h.BootMillis
+	}
+}
+
+// seek returns the group that holds lsn, from w on, and leaves r.at at its
+// frame. It passes over damaged groups; if lsn was in one of them, what it
+// returns is the hole.
+func (r *Reader) seek(w where, lsn tributary.LSN) (*group.Group, where, error) {
+	if w.hole {
+		return nil, w, nil
+	}
 	if err := r.approach(w, lsn); err != nil {
-		return h, nil, err
+		w.hole = r.log.empty(err)
+		if w.hole {
+			err = nil
+		}
+		return nil, w, err
 	}
 	buf := make([]byte, group.FrameBytes+group.HeaderBytes)
 	for r.at < w.end {
-		var f group.Frame
-		f, buf, err = r.seg.ReadFrame(r.at, buf)
-		if errors.Is(err, segment.ErrNoGroup) {
-			r.at += group.PageBytes // damaged: how long the group was is not known
-			continue
-		}
+		after, err := r.load(lsn, buf)
 		if err != nil {
-			return h, nil, r.place(err)
+			return nil, w, r.place(err)
 		}
-		after := r.at + int64(group.PaddedBytes(f.Bytes))
-		if h, err = r.seg.ReadHeader(r.at, buf); err == nil && (h.Ledger != r.id || h.Next() <= lsn) {
-			r.at = after
-			continue
-		}
-		if err == nil && h.Base == lsn && f.Bytes > room {
+		if g := r.held(lsn); g != nil {
 			r.lsn = lsn
-			return h, nil, nil
+			if g.Base <= lsn {
+				return g, w, nil
+			}
+			w.to, w.chain = g.Base, g.PrevChain
+			break
 		}
-		_, h, b, err = r.seg.ReadGroup(r.at, nil) // the header was not checked so far
-		if errors.As(err, new(*group.CorruptError)) {
-			r.at = after
-			continue
-		}
-		if err != nil {
-			return h, nil, r.place(err)
-		}
-		r.lsn = h.Base
-		if h.Base > lsn {
-			return h, nil, r.hole(lsn, h.Base)
-		}
-		return h, b, nil
+		r.at = after
 	}
-	return h, nil, r.hole(lsn, w.to)
+	err := r.hole(&w)
+	return nil, w, err
+}
+
+// held returns the first group of the frame at r.at that holds lsn or a later
+// record, or nil.
+func (r *Reader) held(lsn tributary.LSN) *group.Group {
+	if r.opened != r.at {
+		return nil
+	}
+	for i := range r.groups {
+		if g := &r.groups[i]; g.Ledger == r.id && g.Next() > lsn {
+			return g
+		}
+	}
+	return nil
+}
+
+// load opens the frame at r.at if it may hold lsn, and returns where the next
+// one is. A damaged frame, or group, holds nothing.
+func (r *Reader) load(lsn tributary.LSN, buf []byte) (after int64, err error) {
+	f, buf, err := r.seg.ReadFrame(r.at, buf)
+	switch {
+	case errors.Is(err, segment.ErrNoGroup), errors.Is(err, segment.ErrUnreadable):
+		return r.at + group.Align, nil // how long it was is not known
+	case err != nil:
+		return 0, err
+	}
+	after = r.at + int64(group.PaddedBytes(f.Bytes))
+	if r.opened == r.at {
+		return after, nil
+	}
+	h, err := r.seg.ReadHeader(r.at, buf)
+	if err == nil && (h.Ledger != r.id || h.Next() <= lsn) {
+		return after, nil
+	}
+	r.groups, r.opened = nil, r.at
+	f, h, b, err := r.seg.ReadGroup(r.at, nil) // the header was not checked so far
+	if err == nil {
+		r.groups, err = group.Open(&f, &h, b, r.dec)
+	}
+	if errors.As(err, new(*group.CorruptError)) || errors.Is(err, segment.ErrUnreadable) || errors.Is(err, segment.ErrNoGroup) {
+		return after, nil
+	}
+	return after, err
 }
 
 // approach opens the segment of w, and moves to w unless r.at is nearer to lsn.
 func (r *Reader) approach(w where, lsn tributary.LSN) error {
-	if r.seg == nil || r.seg.Seq != w.seq {
-		if err := r.enter(w.seq); err != nil {
+	if r.seg == nil || r.name != w.name {
+		if err := r.enter(w.name); err != nil {
 			return err
 		}
 		r.at = w.at
@@ -205,95 +286,130 @@ func (r *Reader) approach(w where, lsn tributary.LSN) error {
 	return nil
 }
 
-// hole says that a damaged group was passed over, unless the segment was used
-// again meanwhile.
-func (r *Reader) hole(from, to tributary.LSN) error {
-	if !r.log.has(r.seg.Seq) {
+// hole makes w a hole, unless the segment moved meanwhile.
+func (r *Reader) hole(w *where) error {
+	if !r.log.has(r.name) {
 		r.leave()
-		return ErrTrimmed
+		return errMoved
 	}
-	return &HoleError{Ledger: r.id, From: from, To: to}
+	w.hole = true
+	return nil
 }
 
-// enter opens the segment seq.
-func (r *Reader) enter(seq uint64) error {
+// enter opens the segment file name.
+func (r *Reader) enter(name string) error {
 	r.leave()
-	file, err := r.log.fs.Open(segment.Name(seq), false)
+	file, err := r.log.fs.Open(name, false)
 	if errors.Is(err, fs.ErrNotExist) {
-		return ErrTrimmed // between find and here it was used again
+		return r.gone(name, err)
 	}
 	if err != nil {
 		return fmt.Errorf("open segment: %w", err)
 	}
+	s, err := openSegment(file, name)
+	if err != nil {
+		_ = file.Close() // nothing was written
+		return r.gone(name, err)
+	}
+	r.file, r.seg, r.name, r.lsn, r.groups, r.opened = file, s, name, 0, nil, -1
+	return nil
+}
+
+// openSegment opens the segment in file by its header, or else by its groups.
+func openSegment(file disk.File, name string) (*segment.Segment, error) {
+	seq, packed, _ := segment.ParseName(name)
 	s, err := segment.Open(file, seq)
 	if errors.Is(err, segment.ErrNoHeader) {
-		if s, err = segment.Salvage(file, seq); s == nil && err == nil {
-			err = ErrTrimmed
+		var size int64
+		if size, err = file.Size(); err == nil {
+			s, err = segment.Salvage(file, seq, packed, size)
+		}
+		if s == nil && err == nil {
+			err = segment.ErrNoHeader
 		}
 	}
 	if err != nil {
-		_ = file.Close() // nothing was written
-		return fmt.Errorf("segment %s: %w", segment.Name(seq), err)
+		return nil, fmt.Errorf("segment %s: %w", name, err)
 	}
-	r.file, r.seg, r.lsn = file, s, 0
-	return nil
+	return s, nil
+}
+
+// gone returns errMoved if the segment file is no longer part of the log, and
+// else err.
+func (r *Reader) gone(name string, err error) error {
+	if !r.log.has(name) {
+		return errMoved
+	}
+	return err
 }
 
 func (r *Reader) leave() {
 	if r.file != nil {
 		_ = r.file.Close() // nothing was written
-		r.file, r.seg = nil, nil
+		r.file, r.seg, r.name, r.groups = nil, nil, "", nil
 	}
 }
 
-// place says where in the log a damaged group is, or that the segment was used
-// again meanwhile.
+// place says where in the log something is wrong, or that the segment moved
+// meanwhile.
 func (r *Reader) place(err error) error {
-	name, at := segment.Name(r.seg.Seq), r.at
-	seq := r.seg.Seq
+	name, at := r.name, r.at
 	r.leave()
-	if !r.log.has(seq) {
-		return ErrTrimmed
-	}
-	return fmt.Errorf("segment %s at byte %d: %w", name, at, err)
+	return r.gone(name, fmt.Errorf("segment %s at byte %d: %w", name, at, err))
 }
 
-func (l *Log) has(seq uint64) bool {
+func (l *Log) has(name string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, s := range l.segs {
-		if s.seq == seq {
+		if s.name == name {
 			return true
 		}
 	}
 	return false
 }
 
-// ChainAt returns the chain at lsn; ok is false if no group that is held starts
-// or ends there.
+// ChainAt returns the chain at lsn; ok is false if no group that is held, and
+// no hole, starts or ends there.
 func (r *Reader) ChainAt(lsn tributary.LSN) (chain uint64, ok bool) {
-	w, err := r.log.find(r.id, lsn)
-	if err == nil {
-		h, b, err := r.seek(w, lsn, group.HeaderBytes+group.MaxBody)
-		return h.PrevChain, b != nil && err == nil && h.Base == lsn
+	g, w, err := r.group(lsn)
+	switch {
+	case err == nil && g != nil && g.Base == lsn:
+		return g.PrevChain, true
+	case err == nil && w.dropped != nil && w.dropped.From == lsn:
+		return w.dropped.FromChain, w.dropped.FromChain != 0 || lsn == 0
+	case lsn == 0:
+		return 0, errors.Is(err, errNotYet) || err == nil && w.hole
 	}
-	for _, i := range r.log.Ledgers() {
-		if i.ID == r.id && i.To == lsn {
-			return i.ToChain, true
+	g, w, err = r.group(lsn - 1)
+	switch {
+	case err == nil && g != nil && g.Next() == lsn:
+		return g.Chain(), true
+	case err == nil && w.hole && w.to == lsn:
+		return w.chain, true
+	}
+	return 0, false
+}
+
+// group returns the group that holds lsn, or the hole.
+func (r *Reader) group(lsn tributary.LSN) (*group.Group, where, error) {
+	for {
+		w, err := r.log.find(r.id, lsn)
+		if err != nil {
+			return nil, w, err
+		}
+		g, w, err := r.seek(w, lsn)
+		if !errors.Is(err, errMoved) {
+			return g, w, err
 		}
 	}
-	return 0, lsn == 0 && errors.Is(err, errNotYet)
 }
 
 // GroupStart returns where the group that holds lsn starts, or lsn itself if
 // there is no such group.
 func (r *Reader) GroupStart(lsn tributary.LSN) tributary.LSN {
-	w, err := r.log.find(r.id, lsn)
-	if err != nil {
-		return lsn
-	}
-	if h, _, err := r.seek(w, lsn, group.HeaderBytes+group.MaxBody); err == nil {
-		return h.Base
+	if g, _, err := r.group(lsn); err == nil && g != nil {
+		return g.Base
 	}
 	return lsn
 }

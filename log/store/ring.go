@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"syscall"
 	"time"
 
 	"github.com/tributary-edge/tributary/log/disk"
+	"github.com/tributary-edge/tributary/log/group"
 	"github.com/tributary-edge/tributary/log/segment"
 )
 
@@ -26,7 +28,7 @@ func (l *Log) keepRing(ctx context.Context) {
 		select {
 		case <-l.consumed:
 		case <-tick.C:
-			l.freeOld(time.Now())
+			l.freeOld()
 		case <-ctx.Done():
 			l.dropSpare()
 			return
@@ -38,33 +40,69 @@ func (l *Log) keepRing(ctx context.Context) {
 // makes it full until the next try: no record is in a file that could not be
 // prepared, and too many open files, say, pass.
 func (l *Log) stock() {
-	if l.hasSpare() {
-		return
+	var s *segment.Segment
+	var err error
+	spare, packings := l.hasSpare()
+	if !spare {
+		if s, err = l.prepare(); s != nil {
+			l.prepared <- s // has room: see hasSpare
+			spare = true
+		}
+		l.mu.Lock()
+		if l.stats.NoSegment = ""; err != nil {
+			l.stats.NoSegment = err.Error()
+		}
+		l.mu.Unlock()
 	}
-	s, err := l.prepare()
-	if s != nil {
-		l.prepared <- s // has room: see hasSpare
-	}
-	l.setRoom(s != nil, s == nil)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.stats.NoSegment = ""; err != nil {
-		l.stats.NoSegment = err.Error()
-	}
+	l.setRoom(s != nil, spare, packings, err)
+	signal(l.short)
 }
 
-func (l *Log) hasSpare() bool {
+// hasSpare says whether a segment is prepared, and how often the packer has ended.
+func (l *Log) hasSpare() (spare bool, packings int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.spare || len(l.prepared) > 0
+	return l.spare || len(l.prepared) > 0, l.packings
 }
 
-func (l *Log) setRoom(spare, full bool) {
+// setRoom notes what the ring has found: whether it has just prepared a segment,
+// and whether there is a prepared one at all; failed is why there is none, if that
+// is not because the log is full. packings is from before it looked: if the packer
+// has ended since, which keeps segments from being dropped or packed, it looks again.
+func (l *Log) setRoom(fresh, there bool, packings int, failed error) {
+	_, onDisk, err := l.fs.Space()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.spare, l.full = spare, full
-	l.stats.Refusing = l.stats.Refusing && !spare
+	l.spare = l.spare || fresh
+	l.full = !there
+	l.more = 0
+	switch {
+	case there:
+		l.more = int64(l.obtainable(onDisk, err == nil)) * l.capacity()
+	case failed == nil && (len(l.free) > 0 || packings != l.packings):
+		l.full = false
+		signal(l.consumed)
+	}
+	l.stats.Refusing = l.stats.Refusing && !there
 	l.changed.Broadcast()
+}
+
+// obtainable returns how many segments could be prepared now: from free files,
+// from segments that are in Kafka, and from new files while quota and disk have
+// room.
+func (l *Log) obtainable(onDisk int64, known bool) int {
+	room := (l.opt.MaxBytes - l.bytesLocked()) / l.opt.SegmentBytes
+	if known {
+		room = min(room, onDisk/l.opt.SegmentBytes)
+	}
+	n := len(l.free) + int(max(0, room))
+	for _, s := range l.segs {
+		if !l.recyclable(s) {
+			break
+		}
+		n++
+	}
+	return n
 }
 
 // dropSpare closes the prepared segment that nobody needs any more.
@@ -84,8 +122,13 @@ func (l *Log) dropSpare() {
 
 // prepare returns an empty segment, or nil when the log is full: from a free
 // file, else from a new one while the quota and the disk have room, else from
-// the oldest segment, if all of it is in Kafka.
+// the oldest segment, if all of it is in Kafka or the policy is to drop it.
 func (l *Log) prepare() (*segment.Segment, error) {
+	l.making.Lock()
+	defer l.making.Unlock()
+	if err := l.forgetGaps(); err != nil {
+		return nil, err
+	}
 	for {
 		name, ok := l.popFree()
 		if !ok {
@@ -93,7 +136,10 @@ func (l *Log) prepare() (*segment.Segment, error) {
 				return s, err
 			}
 			if name, ok = l.popForwarded(); !ok {
-				return nil, nil //nolint:nilnil // nil means full; see the comment
+				var err error
+				if name, ok, err = l.dropOldest(); !ok {
+					return nil, err
+				}
 			}
 		}
 		if s, err := l.reuse(name); s != nil || err != nil {
@@ -104,19 +150,20 @@ func (l *Log) prepare() (*segment.Segment, error) {
 
 // reuse makes an empty segment of the file name, which holds nothing that is
 // still needed. A file of another size, from before the configuration was
-// changed, makes room for a new one instead, if that is enough room.
+// changed, and one that could not be written to, makes room for a new one
+// instead, if that is enough room.
 func (l *Log) reuse(name string) (*segment.Segment, error) {
-	f, err := l.fs.Open(name, false)
-	if err != nil {
-		l.pushFree(name)
-		return nil, fmt.Errorf("open segment: %w", err)
+	if name == "" {
+		return l.create()
 	}
-	size, err := f.Size()
-	if err := errors.Join(err, f.Close()); err != nil {
+	size, err := l.fileSize(name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist): // somebody has removed it
+		return l.create()
+	case err != nil && !errors.Is(err, syscall.EIO):
 		l.pushFree(name)
 		return nil, fmt.Errorf("look at segment %s: %w", name, err)
-	}
-	if size == l.opt.SegmentBytes {
+	case err == nil && size == l.opt.SegmentBytes && !l.spoilt(name):
 		return l.recycle(name)
 	}
 	if err := l.fs.Remove(name); err != nil {
@@ -126,10 +173,22 @@ func (l *Log) reuse(name string) (*segment.Segment, error) {
 	return l.create()
 }
 
+func (l *Log) fileSize(name string) (int64, error) {
+	f, err := l.fs.Open(name, false)
+	if err != nil {
+		return 0, err
+	}
+	size, err := f.Size()
+	return size, errors.Join(err, f.Close())
+}
+
+// pushFree gives a file back that could not be used. It is the first to be tried
+// again: as long as a file holds old groups, those of later ones stay, or the
+// next start would find a hole.
 func (l *Log) pushFree(name string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.free = append(l.free, name)
+	l.free = slices.Insert(l.free, 0, name)
 }
 
 // abandon gets rid of a file whose write or flush failed: it is never written
@@ -152,11 +211,11 @@ func (l *Log) popFree() (string, bool) {
 // create makes and zero-fills a new file, or returns nil if the quota or the
 // disk has no room for it.
 func (l *Log) create() (*segment.Segment, error) {
-	if int64(l.files()+1)*l.opt.SegmentBytes > l.opt.MaxBytes {
+	if l.fileBytes()+l.opt.SegmentBytes > l.opt.MaxBytes {
 		return nil, nil //nolint:nilnil // no room is not an error
 	}
 	seq := l.takeSeq()
-	name := segment.Name(seq)
+	name := segment.Name(seq, false)
 	f, err := l.fs.Create(name)
 	if errors.Is(err, syscall.ENOSPC) {
 		return nil, nil //nolint:nilnil // no room is not an error
@@ -183,30 +242,42 @@ func (l *Log) create() (*segment.Segment, error) {
 }
 
 // recycle turns the file name, which holds nothing that is still needed, into
-// an empty segment. The rename is made durable before anything is written to
-// the segment, so that after a power cut a file that has its old name holds its
-// old groups, or none.
+// an empty segment.
 func (l *Log) recycle(name string) (*segment.Segment, error) {
-	seq := l.takeSeq()
-	next := segment.Name(seq)
-	if err := l.fs.Rename(name, next); err != nil {
-		l.pushFree(name)
-		return nil, fmt.Errorf("rename segment: %w", err)
-	}
-	if err := l.fs.Sync(); err != nil {
-		l.pushFree(next)
-		return nil, fmt.Errorf("sync data directory: %w", err)
-	}
-	f, err := l.fs.Open(next, true)
+	f, next, seq, err := l.renew(name)
 	if err != nil {
-		l.pushFree(next)
-		return nil, fmt.Errorf("open recycled segment: %w", err)
+		return nil, err
 	}
 	s, err := segment.Start(f, seq, l.opt.SegmentBytes)
 	if err != nil {
 		return nil, l.abandon(f, next, err)
 	}
 	return s, nil
+}
+
+// renew gives the file name, which holds nothing that is still needed, the next
+// number, and opens it. The rename is made durable before anything is written to
+// the file, so that after a power cut a file that has its old name holds its
+// old groups, or none.
+func (l *Log) renew(name string) (f disk.File, next string, seq uint64, err error) {
+	seq = l.takeSeq()
+	next = segment.Name(seq, false)
+	if err := l.fs.Rename(name, next); err != nil {
+		l.pushFree(name)
+		return nil, "", 0, fmt.Errorf("rename segment: %w", err)
+	}
+	if !keepOldName {
+		err = l.fs.Sync()
+	}
+	if err != nil {
+		l.pushFree(next)
+		return nil, "", 0, fmt.Errorf("sync data directory: %w", err)
+	}
+	if f, err = l.fs.Open(next, true); err != nil {
+		l.pushFree(next)
+		return nil, "", 0, fmt.Errorf("open recycled segment: %w", err)
+	}
+	return f, next, seq, nil
 }
 
 func (l *Log) takeSeq() uint64 {
@@ -216,50 +287,95 @@ func (l *Log) takeSeq() uint64 {
 	return l.lastSeq
 }
 
-// files returns how many segment files there are, used, free or prepared.
-func (l *Log) files() int {
+// fileBytes returns how large all segment files are, used, free or prepared.
+func (l *Log) fileBytes() int64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return len(l.segs) + len(l.free) + len(l.prepared)
+	return l.bytesLocked()
+}
+
+func (l *Log) bytesLocked() int64 {
+	bytes := int64(len(l.free)+len(l.prepared)+l.borrowed) * l.opt.SegmentBytes
+	for _, s := range l.segs {
+		bytes += s.bytes
+	}
+	return bytes
 }
 
 // popForwarded takes the oldest segment out of the log if it may be reused.
 func (l *Log) popForwarded() (string, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.oldestForwarded() {
+	if len(l.segs) == 0 || !l.recyclable(l.segs[0]) {
 		return "", false
 	}
-	s := l.segs[0]
-	l.segs = l.segs[1:]
-	return segment.Name(s.seq), true
+	return l.popOldest(), true
 }
 
-// oldestForwarded says whether every record of the oldest segment is in Kafka
-// and the committer is done with it.
-func (l *Log) oldestForwarded() bool {
-	if len(l.segs) == 0 || !l.segs[0].sealed {
+// popOldest takes the oldest segment out of the log and returns its file, or ""
+// if that is to stay as it is.
+func (l *Log) popOldest() string {
+	s := l.segs[0]
+	l.segs = l.segs[1:]
+	if s.opaque {
+		return ""
+	}
+	if s.bad {
+		l.spoiled[s.name] = true
+	}
+	return s.name
+}
+
+// spoil notes that a write to the file has failed.
+func (l *Log) spoil(name string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.spoiled[name] = true
+}
+
+// spoilt says whether a write to the file has failed, and forgets it.
+func (l *Log) spoilt(name string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	bad := l.spoiled[name]
+	delete(l.spoiled, name)
+	return bad
+}
+
+// recyclable says whether every record of a segment is in Kafka, or known to be
+// dropped, and nobody is at work on it.
+func (l *Log) recyclable(s *seg) bool {
+	if !s.sealed || s.pinned {
 		return false
 	}
-	for _, p := range l.segs[0].sum.Spans {
-		if p.To > l.forwarded[p.Ledger] {
+	for _, p := range s.sum.Spans {
+		if p.To > l.forwarded[p.Ledger] && !l.gaps.cover(p.Ledger, p.From, p.To, l.forwarded[p.Ledger]) {
 			return false
 		}
 	}
 	return true
 }
 
-// freeOld frees sealed, forwarded segments whose newest record is older than
-// MaxAge. A clock that is not synchronised says nothing about age.
-func (l *Log) freeOld(now time.Time) {
-	if l.opt.MaxAge <= 0 || !l.opt.Synced() {
-		return
-	}
+// freeOld frees sealed, forwarded segments whose records are all older than
+// MaxAge: a later group, timed by a clock to be trusted, is. A clock that is not
+// to be trusted now says nothing about age.
+func (l *Log) freeOld() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for l.oldestForwarded() && now.Sub(time.UnixMilli(l.segs[0].sum.MaxMillis)) > l.opt.MaxAge {
-		l.free = append(l.free, segment.Name(l.segs[0].seq))
-		l.segs = l.segs[1:]
+	now := l.clock.Look()
+	if l.opt.MaxAge <= 0 || !now.Trusted {
+		return
+	}
+	old := 0 // so many of the oldest segments are old
+	for i, s := range l.segs {
+		if s.sum.Trusted && now.Millis-s.sum.MaxMillis > l.opt.MaxAge.Milliseconds() {
+			old = i + 1
+		}
+	}
+	for ; old > 0 && l.recyclable(l.segs[0]); old-- {
+		if name := l.popOldest(); name != "" {
+			l.free = append(l.free, name)
+		}
 	}
 }
 
@@ -270,32 +386,32 @@ func (l *Log) Stats() Stats {
 	defer l.mu.Unlock()
 	s := l.stats
 	s.MaxBytes = l.opt.MaxBytes
-	reusable := 0
+	var reusable, held int64 // bytes
 	for _, g := range l.segs {
 		s.UsedBytes += g.sum.End
-		whole := g.sealed
-		for _, p := range g.sum.Spans {
-			whole = whole && p.To <= l.forwarded[p.Ledger]
-		}
-		if whole {
-			reusable++
+		if held += g.bytes; l.recyclable(g) {
+			reusable += g.bytes
+		} else if g.sealed && !g.packed && !g.dense {
+			s.UnpackedBytes += g.bytes
 		}
 	}
-	s.FreeBytes = max(0, l.opt.MaxBytes-int64(len(l.segs)-reusable)*l.opt.SegmentBytes)
+	s.FreeBytes = max(0, l.opt.MaxBytes-held+reusable)
 	if err == nil { // the quota may promise more than the disk has
-		s.FreeBytes = min(s.FreeBytes, onDisk+int64(len(l.free)+len(l.prepared)+reusable)*l.opt.SegmentBytes)
+		s.FreeBytes = min(s.FreeBytes, onDisk+int64(len(l.free)+len(l.prepared))*l.opt.SegmentBytes+reusable)
 	}
 	s.FreeBytes += max(0, l.left)
-	return s
-}
-
-// removeFree deletes free files that the quota has no room for.
-func (l *Log) removeFree() error {
-	for len(l.free) > 0 && int64(l.files())*l.opt.SegmentBytes > l.opt.MaxBytes {
-		name, _ := l.popFree()
-		if err := l.fs.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("remove free segment: %w", err)
-		}
+	s.RoomBytes = s.FreeBytes
+	rest, fits := l.behind(group.PageBytes)
+	looked := (l.full || l.spare) && !l.packing
+	s.Refusing = s.Refusing || looked && (!fits || rest < l.controlReserve()+l.opt.AlarmReserve)
+	s.RefusingAlarms = looked && (!fits || rest < l.controlReserve())
+	for i := range l.gaps.all {
+		g := &l.gaps.all[i]
+		s.UntoldRecords += int64(g.To - min(g.To, max(g.From, l.forwarded[g.Ledger])))
 	}
-	return nil
+	if r := l.packRatio; r > 0 && r < 1 {
+		spare := (packReserve + 2) * l.opt.SegmentBytes // that packing needs, and cannot fill
+		s.RoomBytes = max(0, int64(0.9*float64(s.UnpackedBytes+s.FreeBytes-spare)/r)-s.UnpackedBytes)
+	}
+	return s
 }

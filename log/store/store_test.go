@@ -40,7 +40,7 @@ func start(t *testing.T, fs disk.FS, opt Options) *running {
 		t.Fatal(err)
 	}
 	r := &running{Log: l, done: make(chan error, 1)}
-	l.OnCommit(func(base tributary.LSN, tickets []tributary.Ticket, err error) {
+	l.OnCommit(func(_ tributary.LedgerID, base tributary.LSN, tickets []tributary.Ticket, err error) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		for i := range tickets {
@@ -69,6 +69,26 @@ func (r *running) count() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return len(r.acked)
+}
+
+// wait waits until a record is durable or its ledger has ended, but for nothing else
+// that the log does meanwhile.
+func (r *running) wait(t *testing.T, id tributary.LedgerID, lsn tributary.LSN) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	reader, err := r.Reader(id)
+	if err == nil {
+		defer reader.Close()
+	}
+	for r.Ledger() == id && r.Durable() <= lsn {
+		if err == nil {
+			err = reader.wait(ctx, lsn)
+		}
+		if err != nil && r.Ledger() == id {
+			t.Fatalf("record %d is not durable: %v", lsn, err)
+		}
+	}
 }
 
 func rec(stream string, part int32, n int) *record.Record {
@@ -187,42 +207,67 @@ func TestFullRefusesAndRecovers(t *testing.T) {
 	})
 }
 
-// D2: after a failed flush nothing is acknowledged or accepted any more.
+// D2: after a failed flush nothing is acknowledged in that ledger any more, what
+// was is there, and the log goes on with another one, once. Then it refuses.
 func TestFailedFlushIsFinal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := disktest.New(1 << 30)
 		l := start(t, d, Options{})
-		if _, err := l.Append(rec("s", 0, 0), tributary.Ticket{}); err != nil {
+		add := func(n int) error {
+			_, err := l.Append(rec("s", 0, n), tributary.Ticket{})
+			synctest.Wait()
+			return err
+		}
+		if err := add(0); err != nil {
 			t.Fatal(err)
 		}
-		synctest.Wait()
+		first := l.Ledger()
 		eio := errors.New("input/output error")
-		once := true
+		fails := 1
 		d.Fail(func(op disktest.Op) error {
-			if op.Kind == "sync" && once {
-				once = false // the kernel would call the next flush a success
+			if op.Kind == "sync" && fails > 0 {
+				fails-- // the kernel would call the next flush a success
 				return eio
 			}
 			return nil
 		})
-		if _, err := l.Append(rec("s", 0, 1), tributary.Ticket{}); err != nil {
+		if err := add(1); err != nil {
+			t.Fatal(err)
+		}
+		if l.count() != 1 || len(l.lost) != 1 || !errors.Is(l.lost[0], ErrLedgerEnded) || !errors.Is(l.lost[0], eio) {
+			t.Fatalf("acknowledged %d, refused %v", l.count(), l.lost)
+		}
+		if err := add(2); err != nil || l.count() != 2 || l.Ledger() == first || l.Stats().LedgerEnded == "" {
+			t.Fatalf("after the failure: %v, %d acknowledged, the ledger is %v", err, l.count(), l.Ledger())
+		}
+		if got := readAll(t, l.Log, first); len(got) != 1 {
+			t.Errorf("the first ledger has %d records, should have 1", len(got))
+		}
+
+		fails = 1
+		if err := add(3); err != nil {
 			t.Fatal(err)
 		}
 		if err := <-l.done; !errors.Is(err, ErrFailed) || !errors.Is(err, eio) {
 			t.Fatalf("run returned %v", err)
 		}
-		if _, err := l.Append(rec("s", 0, 2), tributary.Ticket{}); !errors.Is(err, ErrFailed) {
-			t.Errorf("append after the failure: %v", err)
+		if err := add(4); !errors.Is(err, ErrFailed) {
+			t.Errorf("append after the second failure: %v", err)
 		}
-		if l.count() != 1 || len(l.lost) != 1 {
-			t.Errorf("acknowledged %d, refused %d, want 1 and 1", l.count(), len(l.lost))
-		}
-		r, _ := l.Reader(l.Ledger())
-		defer r.Close()
-		if c, err := r.Read(t.Context(), 0, 1); err != nil || len(c.Entries) != 1 {
-			t.Errorf("what was acknowledged cannot be read: %v", err)
+		if l.count() != 2 || len(l.lost) != 2 {
+			t.Errorf("acknowledged %d, refused %d, want 2 and 2", l.count(), len(l.lost))
 		}
 		l.stop()
+
+		again, found, err := Open(d.Crash(rand.New(rand.NewPCG(1, 1))), Options{SegmentBytes: 64 << 10})
+		if err != nil || len(found.Rot) > 0 {
+			t.Fatal(found, err)
+		}
+		for i, held := range again.Ledgers() {
+			if got := readAll(t, again, held.ID); i > 1 || string(got[0].Value) != []string{"value 0", "value 2"}[i] {
+				t.Errorf("ledger %d begins with %q", i, got[0].Value)
+			}
+		}
 	})
 }
 
@@ -302,7 +347,7 @@ func TestTailFollows(t *testing.T) {
 // Forwarded segments are freed by age, others never are.
 func TestAge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := start(t, disktest.New(1<<30), Options{MaxBytes: 1 << 20, MaxAge: time.Hour})
+		l := start(t, disktest.New(1<<30), Options{MaxBytes: 4 << 20, MaxAge: time.Hour})
 		for n := range 2000 {
 			if _, err := l.Append(rec("s", 0, n), tributary.Ticket{}); err != nil {
 				t.Fatal(err)
@@ -347,7 +392,7 @@ func TestRotIsNotTorn(t *testing.T) {
 		}
 	}
 	l.close(t)
-	f, err := d.Open(segment.Name(l.segs[0].seq), true)
+	f, err := d.Open(l.segs[0].name, true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -368,9 +413,8 @@ func TestRotIsNotTorn(t *testing.T) {
 	if err != nil || c.Next != 5 {
 		t.Fatalf("before the hole: up to %d, %v", c.Next, err)
 	}
-	var hole *HoleError
-	if _, err := r.Read(t.Context(), 5, 1<<20); !errors.As(err, &hole) || hole.From != 5 || hole.To != 6 {
-		t.Fatalf("in the hole: %v", err)
+	if c, err := r.Read(t.Context(), 5, 1<<20); err != nil || c.Gap == nil || c.Gap.Reason != record.Damaged || c.Next != 6 || len(c.Entries) > 0 {
+		t.Fatalf("in the hole: %+v, %v", c, err)
 	}
 	if c, err := r.Read(t.Context(), 6, 1<<20); err != nil || c.Next != 20 {
 		t.Fatalf("behind the hole: up to %d, %v", c.Next, err)

@@ -3,7 +3,8 @@ package store
 import (
 	"errors"
 	"fmt"
-	"io"
+	iofs "io/fs"
+	"slices"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
@@ -52,31 +53,148 @@ func (f *FaultError) Error() string {
 // commits have no gap. It changes nothing and may run beside the daemon; a
 // group that is being written may then look like a torn tail. The error is a
 // *FaultError, or one of the disk.
-func Verify(fs disk.FS) (Report, error) {
+//
+// A segment that is used again or packed while it is read looks damaged, but not
+// twice at the same place: a fault counts when it is found again.
+func Verify(fs disk.FS) (r Report, err error) {
 	start := time.Now()
-	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxMemory(group.MaxBody))
+	found := ""
+	for look := range maxLooks {
+		r, err = verify(fs)
+		moved := errors.Is(err, iofs.ErrNotExist) // a file was listed, and has another name by now
+		if err == nil || err.Error() == found && !moved {
+			break
+		}
+		if found = err.Error(); moved {
+			<-time.After(time.Duration(look) * time.Millisecond)
+		}
+	}
+	r.Took = time.Since(start)
+	return r, err
+}
+
+// maxLooks is how often Verify reads a log that changes all the time.
+const maxLooks = 50
+
+func verify(fs disk.FS) (Report, error) {
+	dec, err := newDecoder()
 	if err != nil {
-		return Report{}, fmt.Errorf("start zstd: %w", err)
+		return Report{}, err
 	}
 	defer dec.Close()
 	v := &verifier{dec: dec, ledgers: map[tributary.LedgerID]*state{}}
-	names, err := fs.List()
+	files, err := v.list(fs)
+	defer func() {
+		for i := range files {
+			_ = files[i].s.File.Close() // nothing was written
+		}
+	}()
 	if err != nil {
-		return Report{}, fmt.Errorf("list data directory: %w", err)
+		return v.report, err
 	}
-	for _, name := range names {
-		if seq, ok := segment.ParseName(name); ok {
-			v.report.Files++
-			if err := v.file(fs, name, seq); err != nil {
-				return v.report, err
-			}
+	for i := range files {
+		if err := v.file(&files[i]); err != nil {
+			return v.report, err
 		}
 	}
 	for _, id := range v.order {
 		v.report.Ledgers = append(v.report.Ledgers, v.ledgers[id].LedgerReport)
 	}
-	v.report.Took = time.Since(start)
 	return v.report, nil
+}
+
+// A listed is a segment that Verify looks at.
+type listed struct {
+	name  string
+	s     *segment.Segment
+	sum   segment.Summary
+	limit uint64 // commits from there on are in a later segment
+}
+
+// list opens the segments that count: what a failed write left, and what has
+// been packed, does not.
+func (v *verifier) list(fs disk.FS) (files []listed, err error) {
+	names, err := fs.List()
+	if err != nil {
+		return nil, fmt.Errorf("list data directory: %w", err)
+	}
+	var packs, plain []segment.Extent
+	for _, name := range names {
+		seq, packed, ok := segment.ParseName(name)
+		if !ok {
+			continue
+		}
+		v.report.Files++
+		f, err := v.open(fs, name, seq, packed)
+		if err != nil {
+			return files, err
+		}
+		if f != nil {
+			files = append(files, *f)
+			if e := f.s.Pack; e != nil {
+				packs = append(packs, segment.Extent{FirstCommit: e.FirstCommit, LastCommit: e.LastCommit})
+			} else {
+				plain = append(plain, segment.Extent{FirstCommit: f.sum.FirstCommit, LastCommit: f.sum.LastCommit})
+			}
+		}
+	}
+	packs = withoutFailed(packs, plain)
+	var kept []listed
+	var limit uint64
+	for _, f := range slices.Backward(files) {
+		if f.sum.FirstCommit == 0 || limit != 0 && f.sum.FirstCommit >= limit || replaced(f.sum.FirstCommit, f.s.Pack != nil, packs) {
+			_ = f.s.File.Close() // nothing was written
+			continue
+		}
+		f.limit = limit
+		limit = f.sum.FirstCommit
+		kept = append(kept, f)
+	}
+	slices.Reverse(kept)
+	return kept, nil
+}
+
+// open opens one file; it returns nil for one that holds nothing.
+func (v *verifier) open(fs disk.FS, name string, seq uint64, packed bool) (f *listed, err error) {
+	file, err := fs.Open(name, false)
+	if err != nil {
+		return nil, fmt.Errorf("open segment: %w", err)
+	}
+	defer func() {
+		if f == nil {
+			err = errors.Join(err, file.Close())
+		}
+	}()
+	s, err := segment.Open(file, seq)
+	if errors.Is(err, segment.ErrNoHeader) {
+		size, err := file.Size()
+		if err != nil {
+			return nil, err
+		}
+		if s, err = segment.Salvage(file, seq, packed, size); s != nil {
+			return nil, &FaultError{Segment: name, What: "the header is damaged; the groups behind it are there"}
+		}
+		return nil, err // a free file: nothing is in it
+	}
+	if err != nil {
+		return nil, fmt.Errorf("segment %s: %w", name, err)
+	}
+	if s.Short > 0 {
+		return nil, &FaultError{Segment: name, At: s.Bytes - s.Short, What: fmt.Sprintf("the file is %d bytes shorter than it was", s.Short)}
+	}
+	sum, sealed, err := s.Footer()
+	if errors.Is(err, segment.ErrUnreadable) {
+		return nil, &FaultError{Segment: name, At: s.End(), What: err.Error()}
+	}
+	if err == nil && !sealed {
+		var sc segment.Scan
+		sc, err = s.Scan(0, nil)
+		sum = sc.Summary
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &listed{name: name, s: s, sum: sum}, nil
 }
 
 type verifier struct {
@@ -86,6 +204,7 @@ type verifier struct {
 	ledgers map[tributary.LedgerID]*state
 	commit  uint64
 	name    string
+	packed  bool
 	entries []record.Entry
 }
 
@@ -98,42 +217,28 @@ type state struct {
 	offsets map[partition]int64
 }
 
-func (v *verifier) file(fs disk.FS, name string, seq uint64) (err error) {
-	f, err := fs.Open(name, false)
-	if err != nil {
-		return fmt.Errorf("open segment: %w", err)
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	s, err := segment.Open(f, seq)
-	if errors.Is(err, segment.ErrNoHeader) {
-		if s, err = segment.Salvage(f, seq); s != nil {
-			return &FaultError{Segment: name, What: "the header is damaged; the groups behind it are there"}
+func (v *verifier) file(f *listed) error {
+	v.name = f.name
+	v.packed = f.s.Pack != nil
+	if v.packed {
+		if err := v.follow(segment.HeaderBytes, f.s.Pack.FirstCommit); err != nil {
+			return err
 		}
-		if err == nil {
-			return nil // a free file: nothing is in it
-		}
+		v.commit = f.s.Pack.LastCommit
 	}
-	if err != nil {
-		return fmt.Errorf("segment %s: %w", name, err)
-	}
-	v.name = name
-	var expect uint64
-	if v.commit != 0 {
-		expect = v.commit + 1
-	}
-	sc, err := s.Scan(expect, v.group)
+	sc, err := f.s.Scan(f.limit, v.frame)
 	if err != nil {
 		return err
 	}
 	if len(sc.Rot) > 0 {
-		return &FaultError{Segment: name, At: sc.Rot[0].From, What: fmt.Sprintf("damaged up to byte %d: groups there were stored and cannot be read", sc.Rot[0].To)}
+		return &FaultError{Segment: f.name, At: sc.Rot[0].From, What: fmt.Sprintf("damaged up to byte %d: groups there were stored and cannot be read", sc.Rot[0].To)}
 	}
-	footer, sealed, err := s.Footer()
-	if err != nil && !errors.Is(err, io.EOF) {
-		return fmt.Errorf("segment %s: %w", name, err)
+	footer, sealed, err := f.s.Footer()
+	if err != nil {
+		return err
 	}
 	if sealed && footer.End != sc.End {
-		return &FaultError{Segment: name, At: sc.End, What: fmt.Sprintf("the groups end here, the footer says at byte %d", footer.End)}
+		return &FaultError{Segment: f.name, At: sc.End, What: fmt.Sprintf("the groups end here, the footer says at byte %d", footer.End)}
 	}
 	if len(sc.Spans) > 0 {
 		v.report.Segments++
@@ -142,21 +247,49 @@ func (v *verifier) file(fs disk.FS, name string, seq uint64) (err error) {
 	return nil
 }
 
-// group checks one group that is whole in itself against those before it.
-func (v *verifier) group(at int64, f group.Frame, h *group.Header, b []byte) error {
-	fault := func(format string, args ...any) error {
-		return &FaultError{Segment: v.name, At: at, What: fmt.Sprintf(format, args...)}
+func (v *verifier) fault(at int64, format string, args ...any) error {
+	return &FaultError{Segment: v.name, At: at, What: fmt.Sprintf(format, args...)}
+}
+
+// follow checks that a commit is the next one, or one that has several frames.
+func (v *verifier) follow(at int64, commit uint64) error {
+	if v.commit != 0 && commit != v.commit && commit != v.commit+1 && !jumped(commit) {
+		return v.fault(at, "commit %d follows commit %d: groups are missing", commit, v.commit)
 	}
-	if v.commit != 0 && f.Commit != v.commit && f.Commit != v.commit+1 {
-		return fault("commit %d follows commit %d: groups are missing", f.Commit, v.commit)
+	return nil
+}
+
+// frame checks one frame that is whole in itself against those before it.
+func (v *verifier) frame(at int64, f group.Frame, h *group.Header, b []byte) error {
+	if !v.packed {
+		if err := v.follow(at, f.Commit); err != nil {
+			return err
+		}
+		v.commit = f.Commit
 	}
-	v.commit = f.Commit
+	groups, err := group.Open(&f, h, b, v.dec)
+	if err != nil {
+		return v.fault(at, "%v", err)
+	}
+	v.report.StoredBytes += int64(group.PaddedBytes(f.Bytes))
+	for i := range groups {
+		if err := v.group(at, &groups[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// group checks one group against those before it.
+func (v *verifier) group(at int64, g *group.Group) error {
+	h := &g.Header
 	s := v.ledgers[h.Ledger]
 	if s == nil {
 		s = &state{LedgerReport: LedgerReport{ID: h.Ledger, From: h.Base, To: h.Base}, chain: h.PrevChain, number: h.Number, offsets: map[partition]int64{}}
 		v.ledgers[h.Ledger] = s
 		v.order = append(v.order, h.Ledger)
 	}
+	fault := func(format string, args ...any) error { return v.fault(at, format, args...) }
 	switch {
 	case h.Base != s.To:
 		return fault("ledger %v goes on at record %d, should be %d", h.Ledger, h.Base, s.To)
@@ -168,7 +301,7 @@ func (v *verifier) group(at int64, f group.Frame, h *group.Header, b []byte) err
 		return fault("ledger %v: log time goes back at record %d", h.Ledger, h.Base)
 	}
 	var err error
-	if v.entries, err = group.Entries(v.entries[:0], h, b, v.dec); err != nil {
+	if v.entries, err = g.Entries(v.entries[:0]); err != nil {
 		return fault("%v", err)
 	}
 	for i := range v.entries {
@@ -183,6 +316,5 @@ func (v *verifier) group(at int64, f group.Frame, h *group.Header, b []byte) err
 	s.Groups++
 	v.report.Groups++
 	v.report.Records += int64(h.Count)
-	v.report.StoredBytes += int64(group.PaddedBytes(f.Bytes))
 	return nil
 }

@@ -1,0 +1,9 @@
+//go:build break_header
+
+package store
+
+const (
+	ackBeforeSync = false
+	retryFlush    = false
+	keepOldName   = true
+)

@@ -1,0 +1,9 @@
+//go:build break_retry
+
+package store
+
+const (
+	ackBeforeSync = false
+	retryFlush    = true
+	keepOldName   = false
+)
