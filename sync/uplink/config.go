@@ -36,8 +36,8 @@ type Config struct {
 	PositionsTopic      string // default "tributary.positions"
 	PositionsPartitions int32  // when it is created; default 16
 
-	// DeadLetter is the topic for what Kafka refuses for good; "" means to
-	// wait for ever instead.
+	// DeadLetter is the topic for what Kafka refuses for good, and for what is
+	// gone; "" means to wait for ever instead.
 	DeadLetter string
 	// TopicGrace is how long a topic that is missing, forbidden or without a
 	// leader is waited for before its records go to DeadLetter; default 1 min,

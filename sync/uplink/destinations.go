@@ -150,9 +150,9 @@ func (f *forwarder) troubled(name string, err error) {
 func (l *load) topics() map[string]bool {
 	names := map[string]bool{}
 	last := ""
-	for _, entries := range l.chunks {
-		for i := range entries {
-			if t := entries[i].Stream; t != "" && t != last {
+	for i := range l.chunks {
+		for j := range l.chunks[i].Entries {
+			if t := l.chunks[i].Entries[j].Stream; t != "" && t != last {
 				names[t] = true
 				last = t
 			}

@@ -17,10 +17,18 @@ const quiet = 10 * time.Second
 type load struct {
 	from, next tributary.LSN
 	chain      uint64
-	chunks     [][]record.Entry // without those that hold nothing to send
-	records    int              // to send
-	bytes      int              // of those
-	ended      bool             // the ledger ends at next
+	chunks     []record.Chunk // without those that hold nothing to send
+	records    int            // to send; a gap is one
+	bytes      int            // of those, in memory
+	overhead   int            // of those bytes, what is not keys, values and headers
+	ended      bool           // the ledger ends at next
+}
+
+// appetite is how much a load should be.
+type appetite struct {
+	room   int           // bytes
+	linger time.Duration // after the first record to send
+	gaps   bool          // whether a gap may come with what is before it
 }
 
 // gathering is one load in the making, in a goroutine of its own.
@@ -37,10 +45,11 @@ type gathering struct {
 func (s *session) gather(ctx context.Context, from tributary.LSN) *gathering {
 	ctx, cancel := context.WithCancel(ctx)
 	g := &gathering{wanted: make(chan struct{}), done: make(chan struct{}), cancel: cancel}
-	room, linger := s.room, s.cfg.Linger
+	// Without a dead-letter topic a gap is waited for; what is before it is not.
+	most := appetite{room: s.room, linger: s.cfg.Linger, gaps: s.cfg.DeadLetter != ""}
 	go func() {
 		defer close(g.done)
-		g.load, g.err = gather(ctx, s.src, from, room, linger, g.wanted)
+		g.load, g.err = gather(ctx, s.src, from, most, g.wanted)
 	}()
 	return g
 }
@@ -62,14 +71,14 @@ func (g *gathering) stop() {
 	<-g.done
 }
 
-// gather reads chunks until they fill room, or have lingered and are wanted, or
-// the ledger ends. When they hold nothing to send, there is no hurry to tell
-// Kafka that the position has moved: they wait for records, or for quiet.
-func gather(ctx context.Context, src Source, from tributary.LSN, room int, linger time.Duration, wanted <-chan struct{}) (load, error) {
+// gather reads chunks until they fill their room, or have lingered and are
+// wanted, or the ledger ends. When they hold nothing to send, there is no hurry to
+// tell Kafka that the position has moved: they wait for records, or for quiet.
+func gather(ctx context.Context, src Source, from tributary.LSN, most appetite, wanted <-chan struct{}) (load, error) {
 	l := load{from: from, next: from}
 	enough := ctx // ends when the load need not grow any more
-	for l.bytes < room {
-		chunk, err := src.Read(enough, l.next, room-l.bytes)
+	for l.bytes < most.room {
+		chunk, err := src.Read(enough, l.next, most.room-l.bytes)
 		switch {
 		case err == nil:
 		case ended(err):
@@ -82,8 +91,12 @@ func gather(ctx context.Context, src Source, from tributary.LSN, room int, linge
 		default:
 			return l, fmt.Errorf("read the log at record %d: %w", l.next, err)
 		}
-		if chunk.From != l.next || chunk.Next <= chunk.From {
-			panic(fmt.Sprintf("the log gave records [%d, %d), asked for %d", chunk.From, chunk.Next, l.next))
+		isGap := chunk.Gap != nil
+		if chunk.From != l.next || chunk.Next <= chunk.From || isGap && len(chunk.Entries) > 0 {
+			panic(fmt.Sprintf("the log gave records [%d, %d), asked for %d; a gap: %t, entries: %d", chunk.From, chunk.Next, l.next, isGap, len(chunk.Entries)))
+		}
+		if isGap && !most.gaps && l.next > from {
+			return l, nil
 		}
 		first, sendable := l.next == from, l.records > 0
 		l.add(chunk)
@@ -91,7 +104,7 @@ func gather(ctx context.Context, src Source, from tributary.LSN, room int, linge
 		case l.records > 0 && !sendable:
 			grown, cancel := context.WithCancel(ctx)
 			defer cancel()
-			timer := time.AfterFunc(linger, func() {
+			timer := time.AfterFunc(most.linger, func() {
 				select {
 				case <-wanted:
 					cancel()
@@ -115,6 +128,13 @@ func isContext(err error) bool {
 
 func (l *load) add(c record.Chunk) {
 	l.next, l.chain = c.Next, c.Chain
+	if c.Gap != nil {
+		l.chunks = append(l.chunks, c)
+		l.records++
+		l.overhead += entryOverhead * (1 + len(c.Gap.Streams))
+		l.bytes += entryOverhead * (1 + len(c.Gap.Streams))
+		return
+	}
 	records := 0
 	for i := range c.Entries {
 		e := &c.Entries[i]
@@ -128,8 +148,9 @@ func (l *load) add(c record.Chunk) {
 		}
 	}
 	if records > 0 {
-		l.chunks = append(l.chunks, c.Entries)
+		l.chunks = append(l.chunks, c)
 		l.records += records
+		l.overhead += records * entryOverhead
 	}
 }
 

@@ -3,6 +3,7 @@ package uplink
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"hash/crc64"
@@ -25,9 +26,10 @@ import (
 type ledger struct {
 	id tributary.LedgerID
 
-	mu     sync.Mutex // guards what follows
-	groups []record.Chunk
-	from   tributary.LSN // base
+	mu     sync.Mutex     // guards what follows
+	groups []record.Chunk // and gaps
+	gone   []record.Entry // what was in the gaps
+	from   tributary.LSN  // base
 	next   tributary.LSN
 	closed bool
 	grown  chan struct{} // closed and replaced when groups or closed change
@@ -90,12 +92,15 @@ func (l *ledger) Read(ctx context.Context, from tributary.LSN, maxBytes int) (re
 func (l *ledger) read(from tributary.LSN, maxBytes int) (c record.Chunk, ok bool) {
 	first, ok := slices.BinarySearchFunc(l.groups, from, func(g record.Chunk, lsn tributary.LSN) int { return cmp.Compare(g.From, lsn) })
 	if !ok {
-		return c, false
+		return l.restOfGap(first-1, from)
+	}
+	if l.groups[first].Gap != nil {
+		return l.groups[first], true
 	}
 	c.From = from
 	c.Entries = make([]record.Entry, 0, maxBytes/256+len(l.groups[first].Entries))
 	for _, g := range l.groups[first:] {
-		if maxBytes <= 0 {
+		if maxBytes <= 0 || g.Gap != nil {
 			break
 		}
 		c.Next, c.Chain = g.Next, g.Chain
@@ -103,6 +108,44 @@ func (l *ledger) read(from tributary.LSN, maxBytes int) (c record.Chunk, ok bool
 		maxBytes -= 256 * len(g.Entries)
 	}
 	return c, true
+}
+
+// restOfGap is what Read gives from inside a gap: a store cannot tell which of
+// its streams are behind from.
+func (l *ledger) restOfGap(i int, from tributary.LSN) (c record.Chunk, ok bool) {
+	if i < 0 || l.groups[i].Gap == nil || from >= l.groups[i].Next {
+		return c, false
+	}
+	c = l.groups[i]
+	gap := *c.Gap
+	gap.Streams = nil
+	c.From, c.Gap = from, &gap
+	return c, true
+}
+
+// drop makes a gap of the groups and gaps of [from, to), which begins and ends
+// with one.
+func (l *ledger) drop(from, to tributary.LSN, reason record.GapReason) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	first := slices.IndexFunc(l.groups, func(g record.Chunk) bool { return g.From == from })
+	last := slices.IndexFunc(l.groups, func(g record.Chunk) bool { return g.Next == to })
+	gap := record.Gap{Reason: reason, Streams: map[string]int64{}}
+	for _, g := range l.groups[first : last+1] {
+		for _, e := range g.Entries {
+			gap.Streams[e.Stream]++
+			gap.FirstMillis, gap.LastMillis = cmp.Or(gap.FirstMillis, e.Millis), e.Millis
+		}
+		if g.Gap != nil {
+			for stream, n := range g.Gap.Streams {
+				gap.Streams[stream] += n
+			}
+			gap.FirstMillis, gap.LastMillis = cmp.Or(gap.FirstMillis, g.Gap.FirstMillis), g.Gap.LastMillis
+		}
+		l.gone = append(l.gone, g.Entries...)
+	}
+	c := record.Chunk{From: from, Next: to, Chain: l.groups[last].Chain, Gap: &gap}
+	l.groups = slices.Replace(l.groups, first, last+1, c)
 }
 
 // add appends one group.
@@ -343,19 +386,27 @@ func header(r *kgo.Record, key string) string {
 }
 
 // checkExactlyOnce fails unless got holds every record of l once, with its key
-// and value, and the records of each key in order (U1, U2).
+// and value, and the records of each key in order (U1, U2). A record that is gone
+// may have got there before; if not, one gap record must speak of it (U4).
 func checkExactlyOnce(t testing.TB, l *ledger, got []*kgo.Record) {
 	t.Helper()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	want := map[string]record.Entry{}
+	entries := slices.Clone(l.gone)
 	for _, g := range l.groups {
-		for _, e := range g.Entries {
-			if e.Stream != "" {
-				want[fmt.Sprint(e.LSN)] = e
-			}
+		entries = append(entries, g.Entries...)
+	}
+	for _, e := range entries {
+		if e.Stream != "" {
+			want[fmt.Sprint(e.LSN)] = e
 		}
 	}
+	gone := map[tributary.LSN]bool{}
+	for _, e := range l.gone {
+		gone[e.LSN] = true
+	}
+	told := map[tributary.LSN]bool{}
 	seen := map[string]int{}
 	lastOf := map[string]tributary.LSN{}
 	wrong := 0
@@ -369,6 +420,15 @@ func checkExactlyOnce(t testing.TB, l *ledger, got []*kgo.Record) {
 			continue
 		}
 		lsn := header(r, headerLSN)
+		if note, ok := readGap(t, r); ok {
+			for at := tributary.LSN(note.From); at < tributary.LSN(note.To); at++ {
+				if !gone[at] || told[at] {
+					complain("record %d is said to be gone by %s; is it: %t, is it said twice: %t", at, r.Value, gone[at], told[at])
+				}
+				told[at] = true
+			}
+			continue
+		}
 		e, ok := want[lsn]
 		if !ok {
 			complain("record %s is in Kafka and not in the ledger", lsn)
@@ -387,9 +447,35 @@ func checkExactlyOnce(t testing.TB, l *ledger, got []*kgo.Record) {
 		}
 		lastOf[in] = e.LSN
 	}
-	if lost := len(want) - len(seen); lost != 0 {
+	lost := len(want) - len(seen)
+	for lsn := range told {
+		switch at := fmt.Sprint(lsn); {
+		case seen[at] > 0:
+			complain("record %d is in Kafka and is said to be gone", lsn)
+		case want[at].Stream != "":
+			lost--
+		}
+	}
+	if lost != 0 {
 		complain("%d of %d records are not in Kafka", lost, len(want))
 	}
+}
+
+// readGap returns what a gap record says; ok is false if r is another record.
+func readGap(t testing.TB, r *kgo.Record) (note gapNote, ok bool) {
+	t.Helper()
+	reason := header(r, headerGap)
+	if reason == "" {
+		return note, false
+	}
+	if err := json.Unmarshal(r.Value, &note); err != nil {
+		t.Fatalf("gap record %s: %v", r.Value, err)
+	}
+	if note.Version != 1 || note.Kind != "gap" || string(note.Reason) != reason || note.Ledger != header(r, headerLedger) ||
+		fmt.Sprint(note.From) != header(r, headerLSN) || note.From >= note.To || note.Count != note.To-note.From {
+		t.Errorf("gap record %s with headers %v", r.Value, r.Headers)
+	}
+	return note, true
 }
 
 // wire opens connections that can be cut, as kill -9 does.

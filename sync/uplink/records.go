@@ -18,7 +18,8 @@ import (
 const (
 	headerLedger     = "tributary.ledger"
 	headerLSN        = "tributary.lsn"
-	headerTime       = "tributary.time"        // Unix milliseconds, when they are too far ahead to be the timestamp
+	headerTime       = "tributary.time"        // the time that was logged, in Unix milliseconds, when it is not the timestamp
+	headerGap        = "tributary.gap"         // why records are gone: the mark of a gap record
 	headerDeadReason = "tributary.dead.reason" // why Kafka did not take it
 	headerDeadTopic  = "tributary.dead.topic"  // where it was meant to go
 	headerDeadSize   = "tributary.dead.size"   // bytes of the value before it was cut to fit
@@ -32,15 +33,17 @@ type outgoing struct {
 	digits      []byte // of the LSN headers
 	bytes       int
 	deadLetters int
+	gaps        int    // records that say that others are gone
+	gapRecords  uint64 // those others
 }
 
 // reset empties o for a load, keeping its memory: Kafka has answered for all the
 // records in it, so kgo does not look at them any more.
 func (o *outgoing) reset(l load) {
 	headers := 2 * l.records
-	for _, entries := range l.chunks {
-		for i := range entries {
-			headers += len(entries[i].Headers)
+	for i := range l.chunks {
+		for j := range l.chunks[i].Entries {
+			headers += len(l.chunks[i].Entries[j].Headers)
 		}
 	}
 	// All of it is sized now: the records point into headers and digits.
@@ -48,20 +51,28 @@ func (o *outgoing) reset(l load) {
 	o.lsns = slices.Grow(o.lsns[:0], l.records)
 	o.headers = slices.Grow(o.headers[:0], headers)
 	o.digits = slices.Grow(o.digits[:0], l.records*maxDigits)
-	o.bytes, o.deadLetters = l.bytes-l.records*entryOverhead, 0
+	o.bytes, o.deadLetters, o.gaps, o.gapRecords = l.bytes-l.overhead, 0, 0, 0
 }
 
 const maxDigits = 20 // of a uint64
 
 // build makes s.out what l sends. Records of diverted topics and poisoned ones
-// become dead letters. Keys and values are borrowed from l.
+// become dead letters, and a gap becomes the record that tells of it. Keys and
+// values are borrowed from l.
 func (s *session) build(l load, diverted map[string]error) error {
 	o := &s.out
 	o.reset(l)
 	ledger, now := []byte(s.src.Ledger().String()), time.Now()
-	for _, entries := range l.chunks {
-		for i := range entries {
-			e := &entries[i]
+	for i := range l.chunks {
+		c := &l.chunks[i]
+		if c.Gap != nil {
+			if err := s.tellOf(c, ledger, now); err != nil {
+				return err
+			}
+			continue
+		}
+		for j := range c.Entries {
+			e := &c.Entries[j]
 			if e.Stream == "" {
 				continue
 			}
@@ -74,8 +85,8 @@ func (s *session) build(l load, diverted map[string]error) error {
 				Timestamp: time.UnixMilli(e.Millis),
 			})
 			r := &o.records[len(o.records)-1]
-			setBack(r, now)
-			dead, err := s.bury(e, r, diverted)
+			s.stamp(r, e, now)
+			dead, err := s.bury(e, r, diverted, now)
 			if err != nil {
 				return err
 			}
@@ -103,25 +114,9 @@ func (o *outgoing) headersOf(e *record.Entry, ledger []byte) []kgo.RecordHeader 
 	return o.headers[first:len(o.headers):len(o.headers)]
 }
 
-// mostAhead is how far the time of a record may be ahead of ours. Kafka refuses
-// it from an hour on (message.timestamp.after.max.ms).
-const mostAhead = 50 * time.Minute
-
-// setBack makes now the timestamp of r if its own is too far ahead, and keeps
-// that in a header. Else a clock that jumped ahead while records were logged,
-// and came back, would hold up the ledger until it is that late.
-func setBack(r *kgo.Record, now time.Time) {
-	if r.Timestamp.Sub(now) <= mostAhead {
-		return
-	}
-	r.Headers = append(r.Headers, // a copy: its capacity is its length
-		kgo.RecordHeader{Key: headerTime, Value: strconv.AppendInt(nil, r.Timestamp.UnixMilli(), 10)})
-	r.Timestamp = now
-}
-
 // bury makes r a dead letter if Kafka does not take e where it should go, and
 // reports whether it did.
-func (s *session) bury(e *record.Entry, r *kgo.Record, diverted map[string]error) (bool, error) {
+func (s *session) bury(e *record.Entry, r *kgo.Record, diverted map[string]error, now time.Time) (bool, error) {
 	room := 0 // whole
 	var reason string
 	switch c := s.poison.culprits[e.LSN]; {
@@ -139,7 +134,8 @@ func (s *session) bury(e *record.Entry, r *kgo.Record, diverted map[string]error
 		return false, &refusedError{e.Stream, e.LSN, reason}
 	}
 	r.Topic = s.cfg.DeadLetter
-	r.Headers = append(r.Headers, // a copy, or setBack's own
+	s.stamp(r, e, now)
+	r.Headers = append(r.Headers, // a copy, or stamp's own
 		kgo.RecordHeader{Key: headerDeadReason, Value: []byte(reason)},
 		kgo.RecordHeader{Key: headerDeadTopic, Value: []byte(e.Stream)})
 	if limit := int(s.poison.limit(r.Topic)); room == 0 && recordSize(r)+batchOverhead > limit {

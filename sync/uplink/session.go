@@ -133,45 +133,51 @@ func (s *session) resume(ctx context.Context, at found) error {
 			Do:   "This Kafka has lost data, or was restored from a backup. Ask the operator where to go on.",
 		}
 	}
-	if next < base {
+	if next < base { // gaps are not below it
 		return &StoppedError{
 			What: fmt.Sprintf("Kafka has ledger %v up to record %d, but this node holds it only from %d", ledger, next, base),
 			Do:   "Find the records between on another node of the site.",
 		}
 	}
-	have, ok := s.src.ChainAt(next)
-	if !ok && s.endsBefore(ctx, next) {
-		return fmt.Errorf("committed up to record %d: %w", next, errBeyond)
+	s.pos = tributary.Position{Ledger: ledger, Next: next, Chain: chain}
+	s.partition, s.transactions = at.partition, p.Transactions
+	return s.compare(ctx, s.pos)
+}
+
+// compare checks that the ledger has a group boundary at p, with p's chain. A
+// position inside a gap cannot be compared: when the groups there were given up,
+// Kafka may have had more of them than was known here. The chain at the end of
+// the gap is what the next position is compared with.
+func (s *session) compare(ctx context.Context, p tributary.Position) error {
+	have, ok := s.src.ChainAt(p.Next)
+	if ok && have == p.Chain {
+		return nil
 	}
-	if !ok {
+	if ok {
 		return &StoppedError{
-			What: fmt.Sprintf("Kafka has ledger %v up to record %d, which is not the end of a group on this node, or is beyond what its disk holds", ledger, next),
-			Do:   "The disk has lost records that it had confirmed; Kafka has them. Check the disk, and the ledger with `tributary verify`.",
-		}
-	}
-	if have != chain {
-		return &StoppedError{
-			What: fmt.Sprintf("Ledger %v is not the same on this node and in Kafka: at record %d the chain here is %016x and there %016x", ledger, next, have, chain),
+			What: fmt.Sprintf("Ledger %v is not the same on this node and in Kafka: at record %d the chain here is %016x and there %016x", p.Ledger, p.Next, have, p.Chain),
 			Do:   "The disk was copied or restored while the program ran. Check the ledger with `tributary verify`.",
 		}
 	}
-	s.pos = tributary.Position{Ledger: ledger, Next: next, Chain: chain}
-	s.partition, s.transactions = at.partition, p.Transactions
-	return nil
+	ctx, cancel := context.WithTimeout(ctx, time.Second) // a live ledger would wait to get there
+	defer cancel()
+	c, err := s.src.Read(ctx, p.Next, 1)
+	switch {
+	case err == nil && c.Gap != nil:
+		s.cfg.Logger.Info("Kafka has a part of what is gone here; going on behind that", "ledger", p.Ledger.String(), "from_lsn", uint64(p.Next))
+		return nil
+	case ended(err):
+		return fmt.Errorf("committed up to record %d: %w", p.Next, errBeyond)
+	}
+	return &StoppedError{
+		What: fmt.Sprintf("Kafka has ledger %v up to record %d, which is not the end of a group on this node, or is beyond what its disk holds", p.Ledger, p.Next),
+		Do:   "The disk has lost records that it had confirmed; Kafka has them. Check the disk, and the ledger with `tributary verify`.",
+	}
 }
 
 // errBeyond says that the ledger is closed, and ends before the position in
 // Kafka. There is nothing to send, and nothing to compare the chain with.
 var errBeyond = errors.New("the ledger ends before that on this node")
-
-// endsBefore reports whether the ledger is closed and ends before next, of which
-// ChainAt has said that it is no boundary.
-func (s *session) endsBefore(ctx context.Context, next tributary.LSN) bool {
-	ctx, cancel := context.WithTimeout(ctx, time.Second) // a live ledger would wait to get there
-	defer cancel()
-	_, err := s.src.Read(ctx, next, 1)
-	return ended(err)
-}
 
 // forward sends chunk after chunk until the ledger has ended. While one is in
 // flight the next one is gathered, so two are in memory.

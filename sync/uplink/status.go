@@ -20,8 +20,10 @@ type Observer interface {
 // A Commit is one transaction that Kafka has committed.
 type Commit struct {
 	Position       tributary.Position // everything below is in Kafka
-	Records        int                // sent to topics, dead letters among them
+	Records        int                // sent to topics, dead letters among them, gap records not
 	DeadLetters    int                // sent to the dead-letter topic
+	Gaps           int                // gap records sent to the dead-letter topic
+	GapRecords     uint64             // records of the ledger that are gone, as those say
 	Bytes          int                // keys, values and headers, before compression
 	KafkaClusterID string             // where; "" when that Kafka has no id
 }
@@ -65,6 +67,8 @@ type Status struct {
 type Counters struct {
 	Transactions uint64 // committed
 	DeadLetters  uint64 // records sent to the dead-letter topic
+	Gaps         uint64 // gap records sent there
+	GapRecords   uint64 // records that are gone, as those say
 	Failed       uint64 // tries that ended in an error
 	Fenced       uint64 // tries that ended because another forwarder took over
 }

@@ -150,8 +150,7 @@ func positionsConfig() map[string]*string {
 func (s *session) checkPolicy(ctx context.Context) error {
 	policy, err := s.topicConfig(ctx, s.cfg.PositionsTopic, "cleanup.policy")
 	switch {
-	case errors.Is(err, kerr.TopicAuthorizationFailed), errors.Is(err, kerr.ClusterAuthorizationFailed),
-		errors.Is(err, kerr.InvalidRequest), errors.Is(err, kerr.UnsupportedVersion):
+	case isUntold(err):
 		if !s.warnedPolicy {
 			s.warnedPolicy = true
 			s.cfg.Logger.Warn("Kafka does not let us see how a topic is configured; make sure that its cleanup.policy is compact",
@@ -172,23 +171,35 @@ func (s *session) checkPolicy(ctx context.Context) error {
 
 // topicConfig returns one config value of a topic.
 func (s *session) topicConfig(ctx context.Context, name, key string) (string, error) {
-	configs, err := kadm.NewClient(s.cl).DescribeTopicConfigs(ctx, name)
+	configs, err := s.topicConfigs(ctx, name)
 	if err != nil {
 		return "", err
+	}
+	value, ok := configs[key]
+	if !ok {
+		return "", fmt.Errorf("Kafka did not say %s: %w", key, kerr.InvalidRequest) //nolint:staticcheck // a name
+	}
+	return value, nil
+}
+
+// topicConfigs returns how a topic is configured.
+func (s *session) topicConfigs(ctx context.Context, name string) (map[string]string, error) {
+	configs, err := kadm.NewClient(s.cl).DescribeTopicConfigs(ctx, name)
+	if err != nil {
+		return nil, err
 	}
 	got, err := configs.On(name, nil)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	if got.Err != nil {
-		return "", got.Err
+		return nil, got.Err
 	}
+	values := make(map[string]string, len(got.Configs))
 	for _, c := range got.Configs {
-		if c.Key == key {
-			return c.MaybeValue(), nil
-		}
+		values[c.Key] = c.MaybeValue()
 	}
-	return "", fmt.Errorf("Kafka did not say %s: %w", key, kerr.InvalidRequest) //nolint:staticcheck // a name
+	return values, nil
 }
 
 // create makes a topic and returns when it can be written to. That somebody

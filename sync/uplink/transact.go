@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -25,7 +26,7 @@ func (s *session) transact(ctx context.Context, l load) error {
 		return err
 	}
 	out := &s.out
-	if out.deadLetters > 0 {
+	if out.deadLetters+out.gaps > 0 {
 		// The dead-letter topic may be needed for reasons found only now.
 		if err := s.deadLetterReady(ctx); err != nil {
 			return err
@@ -49,8 +50,13 @@ func (s *session) transact(ctx context.Context, l load) error {
 		s.cfg.Logger.Warn("Kafka refused records for good; they are in the dead-letter topic",
 			"records", out.deadLetters, "topic", s.cfg.DeadLetter, "below_lsn", uint64(l.next))
 	}
+	if out.gaps > 0 {
+		s.cfg.Logger.Warn("records are gone; the dead-letter topic says which",
+			"records", out.gapRecords, "gaps", out.gaps, "topic", s.cfg.DeadLetter, "from_lsn", uint64(l.from), "below_lsn", uint64(l.next))
+	}
 	s.committed(Commit{
-		Position: s.pos, Records: len(out.records), DeadLetters: out.deadLetters, Bytes: out.bytes, KafkaClusterID: s.clusterID,
+		Position: s.pos, Records: len(out.records) - out.gaps, DeadLetters: out.deadLetters, Gaps: out.gaps, GapRecords: out.gapRecords,
+		Bytes: out.bytes, KafkaClusterID: s.clusterID,
 	})
 	// With transaction.version 2 each commit gives a new epoch.
 	if s.id, s.epoch, err = s.cl.ProducerID(ctx); err != nil {
@@ -179,15 +185,25 @@ func (s *session) learn(ctx context.Context, a *answers, err error) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	var suspects []suspect
+	var untimely []string
 	for i := range s.out.records {
 		r := &s.out.records[i]
 		switch e := a.failed[r]; {
 		case e == nil:
 		case isPoison(e):
 			suspects = append(suspects, suspect{lsn: s.out.lsns[i], topic: r.Topic, size: recordSize(r), err: e})
+		case errors.Is(e, kerr.InvalidTimestamp):
+			if !slices.Contains(untimely, r.Topic) {
+				untimely = append(untimely, r.Topic)
+			}
 		case errors.Is(e, kerr.TopicAuthorizationFailed), errors.Is(e, kerr.UnknownTopicOrPartition), errors.Is(e, kerr.UnknownTopicID):
 			s.troubled(r.Topic, &topicError{r.Topic, e})
 			err = &topicError{r.Topic, e}
+		}
+	}
+	if len(untimely) > 0 {
+		if err = s.retime(ctx, untimely); errors.Is(err, errRemedy) {
+			return err
 		}
 	}
 	if len(suspects) == 0 {

@@ -34,6 +34,12 @@ func explain(err error, c Config) trouble {
 	if r, ok := errors.AsType[*refusedError](err); ok {
 		return explainRefused(r, c)
 	}
+	if u, ok := errors.AsType[*untoldError](err); ok {
+		return trouble{
+			fmt.Sprintf("Records %d to %d are gone (%s), and there is no dead-letter topic to say so in", u.from, u.next-1, u.reason),
+			"Set dead_letter to a topic: one record there will name them, and the others go on.",
+		}
+	}
 	if errors.Is(err, errHeld) {
 		return trouble{"Another gateway's transaction is open in Kafka topic " + c.PositionsTopic + " and hides what is behind it", ""}
 	}
@@ -59,6 +65,8 @@ func explainTopic(t *topicError, c Config) trouble {
 		return trouble{fmt.Sprintf("Kafka refused topic %s: %s", t.topic, name), "Ask the Kafka team: " + aclCommand(t.topic, c)}
 	case isLeaderless(t.err):
 		return trouble{fmt.Sprintf("Kafka topic %s has no leader at the moment: %v", t.topic, t.err), "If it stays so, ask the Kafka team whether a broker is down."}
+	case errors.Is(t.err, kerr.InvalidTimestamp):
+		return trouble{fmt.Sprintf("Kafka topic %s refuses the present time of this gateway, because it is too far from Kafka's own: %s", t.topic, name), setTheClock}
 	case errors.Is(t.err, kerr.InvalidTopicException):
 		return trouble{fmt.Sprintf("%q cannot be the name of a Kafka topic", t.topic), "Correct the topic of the route."}
 	default:
@@ -95,10 +103,7 @@ func explainKafka(k *kerr.Error, c Config) trouble {
 	case kerr.InvalidTransactionTimeout:
 		return trouble{fmt.Sprintf("Kafka does not allow a transaction timeout of %v", c.TransactionTimeout), "Lower [kafka] transaction_timeout, or raise transaction.max.timeout.ms in Kafka."}
 	case kerr.InvalidTimestamp:
-		return trouble{
-			"Kafka refused the time of a record, because it is too far from Kafka's own: " + k.Message,
-			"Set the clock of this gateway (NTP). If it is right, records are older or newer than the topic allows: raise message.timestamp.before.max.ms and message.timestamp.after.max.ms, or set message.timestamp.type=LogAppendTime.",
-		}
+		return trouble{"Kafka refused the time of a record, because it is too far from Kafka's own: " + k.Message, setTheClock}
 	case kerr.CoordinatorNotAvailable, kerr.CoordinatorLoadInProgress, kerr.NotCoordinator:
 		return trouble{"Kafka's transaction coordinator is not available: " + k.Message, "If it stays so, look at topic __transaction_state: with fewer brokers than transaction.state.log.replication.factor it cannot be created."}
 	case kerr.NotEnoughReplicas, kerr.NotEnoughReplicasAfterAppend:
@@ -111,6 +116,8 @@ func explainKafka(k *kerr.Error, c Config) trouble {
 		return trouble{answered + ": " + k.Description, ""}
 	}
 }
+
+const setTheClock = "Set the clock of this gateway (NTP). If it is right, ask the Kafka team for the brokers' clocks, or to set message.timestamp.type=LogAppendTime, or to raise message.timestamp.before.max.ms and message.timestamp.after.max.ms."
 
 // explainNetwork is for when no answer came.
 func explainNetwork(err error, c Config) trouble {

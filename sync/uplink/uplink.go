@@ -28,15 +28,24 @@ import (
 // Source is one ledger, as uplink needs it. Forward calls Read from one
 // goroutine at a time, and the other methods while no Read is running or
 // while one is.
+//
+// Records that were durable and are gone are a gap of the ledger, and as much a
+// part of it as the others, until the position is known to be behind them.
+// Meanwhile a gap may grow, and groups may become one, whatever was read of them.
 type Source interface {
 	Ledger() tributary.LedgerID
-	// Base is the oldest LSN still held.
+	// Base is the oldest LSN still held, or known to be gone: where the oldest
+	// group or gap begins.
 	Base() tributary.LSN
 	// ChainAt returns the chain at lsn, which must be a group boundary in
-	// [Base, end]; ok is false otherwise.
+	// [Base, end]; ok is false otherwise. The end of a gap is such a boundary, and
+	// the chain there is the one that Read gives. Inside a gap and where it begins,
+	// ok is false if the chain is not known.
 	ChainAt(lsn tributary.LSN) (chain uint64, ok bool)
 	// Read blocks until a durable group starts at from, then returns as many
-	// whole consecutive groups as fit maxBytes, and at least one. It returns
+	// whole consecutive groups as fit maxBytes, and at least one. Where a gap
+	// begins, and anywhere inside one, it returns a chunk that is the rest of the
+	// gap and nothing else: only Kafka may know what groups were in it. It returns
 	// io.EOF when the ledger is closed and from is its end or beyond.
 	Read(ctx context.Context, from tributary.LSN, maxBytes int) (record.Chunk, error)
 }
@@ -53,7 +62,7 @@ type Source interface {
 // many machines: Kafka lets one of them commit, and the others back off. Each
 // record of a named stream is then in its topic exactly once (U1), the records
 // of one key in the order of their LSNs (U2), and what Kafka refuses for good
-// is in Config.DeadLetter (U4).
+// is in Config.DeadLetter, which also has one record for each gap (U4).
 func Forward(ctx context.Context, cfg Config, src Source, watch Observer) error {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
@@ -85,6 +94,7 @@ type forwarder struct {
 	topics       map[string]*destination
 	graceUsed    time.Time // when a topic last went through all of its TopicGrace
 	poison       *poison
+	windows      map[string]window // of topics that refused the times of records
 	counters     Counters
 	unsent       bool // a transaction failed and none has been committed since
 	failures     int  // in a row, without a commit
@@ -112,11 +122,12 @@ func newForwarder(cfg Config, src Source, watch Observer) *forwarder {
 			first: 250 * time.Millisecond, most: 15 * time.Second,
 			fencedFirst: 500 * time.Millisecond, fencedMost: 30 * time.Second,
 		},
-		floor:  cfg.Hint,
-		fresh:  cfg.Fresh,
-		room:   cfg.BatchBytes,
-		topics: map[string]*destination{},
-		poison: newPoison(cfg.MaxMessageBytes),
+		floor:   cfg.Hint,
+		fresh:   cfg.Fresh,
+		room:    cfg.BatchBytes,
+		topics:  map[string]*destination{},
+		poison:  newPoison(cfg.MaxMessageBytes),
+		windows: map[string]window{},
 	}
 }
 
@@ -196,6 +207,8 @@ func (f *forwarder) committed(c Commit) {
 	f.failures, f.fencings, f.remedies = 0, 0, 0
 	f.counters.Transactions++
 	f.counters.DeadLetters += uint64(c.DeadLetters)
+	f.counters.Gaps += uint64(c.Gaps)
+	f.counters.GapRecords += c.GapRecords
 	f.poison.forget(c.Position.Next)
 	f.watch.Committed(c)
 	if f.unsent {
