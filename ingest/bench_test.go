@@ -47,7 +47,7 @@ func (l *nullLog) run(ctx context.Context, d *Door, flush time.Duration) {
 		group, l.pending = l.pending, group[:0]
 		l.mu.Unlock()
 		if len(group) > 0 {
-			d.Committed(base, group, nil)
+			d.Committed(fakeLedger, base, group, nil)
 		}
 	}
 }

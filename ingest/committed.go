@@ -2,14 +2,15 @@ package ingest
 
 import "github.com/tributary-edge/tributary"
 
-// Committed is what the log calls, once per group and in the order of LSNs,
-// from one goroutine: tickets[i] belongs to the record base+i, and all of
-// them are now durable, or, when err is not nil, none of them is known to be.
+// Committed is what the log calls, once per group and in the order of ledgers
+// and LSNs, from one goroutine: tickets[i] belongs to the record base+i of the
+// ledger, and all of them are now durable, or, when err is not nil, none of them
+// is known to be.
 // It keeps nothing of tickets and does not wait for any socket.
 //
 // Here is where acknowledgements come from (D1): those of one connection
 // leave in one write, in the order of their messages.
-func (d *Door) Committed(base tributary.LSN, tickets []tributary.Ticket, err error) {
+func (d *Door) Committed(ledger tributary.LedgerID, base tributary.LSN, tickets []tributary.Ticket, err error) {
 	var ours int64
 	var fan uint64
 	var logged [3]uint64
@@ -43,12 +44,12 @@ func (d *Door) Committed(base tributary.LSN, tickets []tributary.Ticket, err err
 	}
 	if err == nil {
 		next := base + tributary.LSN(len(tickets))
-		d.q2.advance(next)
+		d.q2.advance(ledger, next)
 		for qos, n := range logged {
 			d.stat.logged[qos].Add(n)
 		}
 		if fan&tagFan != 0 {
-			d.fan.want(base, next)
+			d.fan.want(ledger, base, next)
 		}
 	}
 	for i, c := range d.dirty {

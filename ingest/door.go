@@ -29,8 +29,8 @@ import (
 
 // An Appender is the log that makes records durable.
 type Appender interface {
-	// Append gives r the next LSN and returns before r is durable. It keeps
-	// nothing of r. It blocks while too much is pending. An error for which
+	// Append gives r the next LSN, and a time if r.Millis is 0, and returns
+	// before r is durable. It keeps nothing of r. It blocks while too much is pending. An error for which
 	// Options.IsFull is true means that there is no room, and nothing was
 	// appended; any other error, that the log has failed for good. For every
 	// record appended, the log passes t to Committed once.
@@ -39,19 +39,27 @@ type Appender interface {
 
 // A Reader reads what is durable.
 type Reader interface {
-	// Read returns whole groups from the record from on, about maxBytes of
-	// them but at least one. It blocks until something durable is there.
-	Read(ctx context.Context, from tributary.LSN, maxBytes int) (record.Chunk, error)
+	// Read returns whole groups of a ledger from the record from on, about
+	// maxBytes of them but at least one. It blocks until something durable is
+	// there.
+	Read(ctx context.Context, ledger tributary.LedgerID, from tributary.LSN, maxBytes int) (record.Chunk, error)
 }
 
 // A Router says where a message goes.
 type Router interface {
-	// Route returns the stream and the key for a topic; the empty stream
-	// means that the message stays on this node. An error sends the message
-	// to the dead-letter stream, with the error's text as the reason. Equal
-	// arguments give equal results: a connection remembers them. The key is
-	// not changed afterwards by anybody. Route may be called at once.
-	Route(topic, clientID, username string) (stream string, key []byte, err error)
+	// Route returns where the messages of a topic go. An error sends them to
+	// the dead-letter stream, with the error's text as the reason; Urgent and
+	// Alarm count all the same. Equal arguments give equal results: a
+	// connection remembers them. Route may be called at once.
+	Route(topic, clientID, username string) (Destination, error)
+}
+
+// A Destination is where a message goes, and how the log is to treat it.
+type Destination struct {
+	Stream string // empty: it stays on this node
+	Key    []byte // nobody changes it afterwards
+	Urgent bool   // as in record.Record
+	Alarm  bool   // as in record.Record
 }
 
 // Options say how a Door works. Listen, Log, Reader, Router, IsFull and

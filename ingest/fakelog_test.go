@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/tributary-edge/tributary"
 	"github.com/tributary-edge/tributary/log/record"
@@ -21,7 +22,7 @@ var (
 // A fakeLog is the log as the Door sees it, in memory. Records become durable
 // when the test says so, or, after auto, by themselves.
 type fakeLog struct {
-	committed func(tributary.LSN, []tributary.Ticket, error)
+	committed func(tributary.LedgerID, tributary.LSN, []tributary.Ticket, error)
 
 	mu       sync.Mutex
 	entries  []record.Entry
@@ -29,10 +30,17 @@ type fakeLog struct {
 	durable  int   // entries below it are committed, or failed
 	readable int   // entries below it may be read
 	fail     error // what Append returns
+	full     bool  // there is no room but for alarms
 	reads    int
 	appended sync.Cond
 	grown    chan struct{} // closed and replaced when readable grows
 }
+
+// fakeLedger is the ledger of every fakeLog.
+var fakeLedger = tributary.LedgerID{0xfa}
+
+// fakeLogMillis is the time by the fake log's clock, which nobody else has.
+func fakeLogMillis() int64 { return time.Now().Add(time.Hour).UnixMilli() }
 
 func newFakeLog() *fakeLog {
 	l := &fakeLog{grown: make(chan struct{})}
@@ -46,9 +54,15 @@ func (l *fakeLog) Append(r *record.Record, t tributary.Ticket) (tributary.LSN, e
 	if l.fail != nil {
 		return 0, l.fail
 	}
+	if l.full && !r.Alarm {
+		return 0, errFull
+	}
 	e := record.Entry{LSN: tributary.LSN(len(l.entries)), Record: *r}
 	e.Key, e.Value = bytes.Clone(r.Key), bytes.Clone(r.Value)
 	e.Headers = slices.Clone(r.Headers)
+	if e.Millis == 0 {
+		e.Millis = fakeLogMillis()
+	}
 	for i := range e.Headers {
 		e.Headers[i].Value = bytes.Clone(e.Headers[i].Value)
 	}
@@ -71,7 +85,7 @@ func (l *fakeLog) commit(err error) {
 	}
 	l.mu.Unlock()
 	if to > from {
-		l.committed(tributary.LSN(from), tickets, err)
+		l.committed(fakeLedger, tributary.LSN(from), tickets, err)
 	}
 }
 
@@ -109,7 +123,14 @@ func (l *fakeLog) setFail(err error) {
 	l.mu.Unlock()
 }
 
-func (l *fakeLog) Read(ctx context.Context, from tributary.LSN, _ int) (record.Chunk, error) {
+// setFull leaves room for alarms alone.
+func (l *fakeLog) setFull() {
+	l.mu.Lock()
+	l.full = true
+	l.mu.Unlock()
+}
+
+func (l *fakeLog) Read(ctx context.Context, _ tributary.LedgerID, from tributary.LSN, _ int) (record.Chunk, error) {
 	for {
 		l.mu.Lock()
 		if l.readable > int(from) {
@@ -150,14 +171,14 @@ func (l *fakeLog) payloads() string {
 }
 
 // A routeFunc is a Router.
-type routeFunc func(topic, clientID, username string) (string, []byte, error)
+type routeFunc func(topic, clientID, username string) (Destination, error)
 
-func (f routeFunc) Route(topic, clientID, username string) (string, []byte, error) {
+func (f routeFunc) Route(topic, clientID, username string) (Destination, error) {
 	return f(topic, clientID, username)
 }
 
-func routeAll(_, clientID, _ string) (string, []byte, error) {
-	return "telemetry", []byte(clientID), nil
+func routeAll(_, clientID, _ string) (Destination, error) {
+	return Destination{Stream: "telemetry", Key: []byte(clientID)}, nil
 }
 
 // newTestDoor returns a Door on a log, with small limits.

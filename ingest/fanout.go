@@ -19,8 +19,11 @@ const (
 	maxSpans        = 1024
 )
 
-// A span is a stretch of the log, half-open.
-type span struct{ from, to tributary.LSN }
+// A span is a stretch of a ledger, half-open.
+type span struct {
+	ledger   tributary.LedgerID
+	from, to tributary.LSN
+}
 
 // A fanout gives durable messages to local subscribers. It reads them back
 // from the log, so that it holds no memory for those it has not come to, and
@@ -43,15 +46,16 @@ func newFanout(r Reader, srv *mqtt.Server, stat *counters, logger *slog.Logger) 
 	return &fanout{reader: r, srv: srv, voice: voice, stat: stat, logger: logger, wake: make(chan struct{}, 1)}
 }
 
-// want asks for the records from (included) to (excluded) to be given to
-// subscribers. Calls come in the order of LSNs. It does not wait.
-func (f *fanout) want(from, to tributary.LSN) {
+// want asks for the records from (included) to (excluded) of a ledger to be
+// given to subscribers. Calls come in the order of ledgers and LSNs. It does not
+// wait.
+func (f *fanout) want(ledger tributary.LedgerID, from, to tributary.LSN) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if n := len(f.spans); n > 0 && (f.spans[n-1].to == from || n >= maxSpans) {
+	if n := len(f.spans); n > 0 && f.spans[n-1].ledger == ledger && (f.spans[n-1].to == from || n >= maxSpans) {
 		f.spans[n-1].to = to // when there are too many, what lies between is delivered as well
 	} else {
-		f.spans = append(f.spans, span{from, to})
+		f.spans = append(f.spans, span{ledger, from, to})
 	}
 	select {
 	case f.wake <- struct{}{}:
@@ -97,7 +101,7 @@ func (f *fanout) run(ctx context.Context) {
 
 func (f *fanout) deliver(ctx context.Context, s span) error {
 	for at := s.from; at < s.to; {
-		chunk, err := f.reader.Read(ctx, at, fanoutReadBytes)
+		chunk, err := f.reader.Read(ctx, s.ledger, at, fanoutReadBytes)
 		if err != nil {
 			return fmt.Errorf("read record %d: %w", at, err)
 		}

@@ -182,14 +182,14 @@ func TestUnreadAcks(t *testing.T) {
 // skips that and nothing else.
 func TestFanoutSpans(t *testing.T) {
 	f := &fanout{wake: make(chan struct{}, 1)}
-	f.want(0, 5)
-	f.want(5, 7)
-	f.want(9, 10)
-	if want := []span{{0, 7}, {9, 10}}; !reflect.DeepEqual(f.spans, want) {
+	f.want(fakeLedger, 0, 5)
+	f.want(fakeLedger, 5, 7)
+	f.want(fakeLedger, 9, 10)
+	if want := []span{{fakeLedger, 0, 7}, {fakeLedger, 9, 10}}; !reflect.DeepEqual(f.spans, want) {
 		t.Errorf("spans %v, want %v", f.spans, want)
 	}
 	for i := range tributary.LSN(3 * maxSpans) {
-		f.want(20+2*i, 21+2*i)
+		f.want(fakeLedger, 20+2*i, 21+2*i)
 	}
 	if n := len(f.spans); n != maxSpans || f.spans[n-1].to != 19+6*maxSpans {
 		t.Errorf("%d spans up to %v", n, f.spans[n-1])
@@ -219,11 +219,11 @@ type failingReader struct {
 	bad tributary.LSN
 }
 
-func (r failingReader) Read(ctx context.Context, from tributary.LSN, maxBytes int) (record.Chunk, error) {
+func (r failingReader) Read(ctx context.Context, ledger tributary.LedgerID, from tributary.LSN, maxBytes int) (record.Chunk, error) {
 	if from == r.bad {
 		return record.Chunk{}, errRead
 	}
-	return r.fakeLog.Read(ctx, from, maxBytes)
+	return r.fakeLog.Read(ctx, ledger, from, maxBytes)
 }
 
 // What MQTT 5 sends along with a message survives the log, and user properties

@@ -36,8 +36,8 @@ var qosValue = [3][]byte{{'0'}, {'1'}, {'2'}}
 // A routed is what a connection remembers of a topic, so that messages on the
 // same topic share the bytes.
 type routed struct {
-	stream     string
-	key        []byte
+	Destination
+
 	topic      []byte
 	deadReason []byte // nil: it has a route
 }
@@ -55,12 +55,12 @@ func (c *conn) route(topic string) *routed {
 	}
 	r := &routed{topic: []byte(topic)}
 	var err error
-	r.stream, r.key, err = c.door.opt.Router.Route(topic, c.id, c.user)
+	r.Destination, err = c.door.opt.Router.Route(topic, c.id, c.user)
 	switch {
 	case err != nil:
-		r.stream, r.key, r.deadReason = c.door.opt.DeadLetter, []byte(c.id), []byte(err.Error())
-	case r.stream == "":
-		r.key = nil // the keys of the empty stream are those of control records
+		r.Stream, r.Key, r.deadReason = c.door.opt.DeadLetter, []byte(c.id), []byte(err.Error())
+	case r.Stream == "":
+		r.Key = nil // the keys of the empty stream are those of control records
 	}
 	if len(topic) <= maxRememberedTopicBytes {
 		if c.routes == nil || len(c.routes) >= maxRememberedTopics {
@@ -71,7 +71,8 @@ func (c *conn) route(topic string) *routed {
 	return r
 }
 
-// fill makes c.rec the record of a message. It is good until the next call.
+// fill makes c.rec the record of a message, without a time: the log's clock
+// says. It is good until the next call.
 func (c *conn) fill(m *message, props *packets.Properties, logsPacketID bool) *record.Record {
 	r := c.route(m.topic)
 	h := append(c.rec.Headers[:0],
@@ -93,11 +94,12 @@ func (c *conn) fill(m *message, props *packets.Properties, logsPacketID bool) *r
 		h = appendProperties(h, props)
 	}
 	c.rec = record.Record{
-		Stream:  r.stream,
-		Millis:  time.Now().UnixMilli(),
-		Key:     r.key,
+		Stream:  r.Stream,
+		Key:     r.Key,
 		Value:   m.payload,
 		Headers: h,
+		Urgent:  r.Urgent,
+		Alarm:   r.Alarm,
 	}
 	return &c.rec
 }

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"strings"
 	"sync/atomic"
-	"time"
 
 	"github.com/mochi-mqtt/server/v2/packets"
 
@@ -249,9 +248,13 @@ func (d *Door) wantFan(retain bool) uint64 {
 	return 0
 }
 
-// controlRecord returns a record of the log's own, on the empty stream.
+// controlRecord returns a record of the log's own, on the empty stream, without
+// a time: the log's clock says. It may use the room for alarms: a device whose
+// exchange or session cannot end in a full log could not come back to send its
+// alarm. That room cannot be used up so, because each of them ends what an
+// accepted message began.
 func controlRecord(key string, value []byte) record.Record {
-	return record.Record{Millis: time.Now().UnixMilli(), Key: []byte(key), Value: value}
+	return record.Record{Key: []byte(key), Value: value, Alarm: true}
 }
 
 func releaseValue(b []byte, pid uint16, client string) []byte {

@@ -274,17 +274,45 @@ func TestTopicAlias(t *testing.T) {
 	})
 }
 
+// The door leaves the time of a record to the log, which alone knows how far its
+// clock can be trusted.
+func TestTimeIsTheLogs(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, d *Door, l *fakeLog) {
+		c := pipe(t, d).enter(session{id: "dev", v5: true, resume: true, expiry: 60})
+		c.publish(0, 0, "t", "0")
+		for pid := byte(1); pid <= 2; pid++ {
+			c.publish(2, uint16(pid), "t", fmt.Sprint(pid))
+			synctest.Wait()
+			l.commit(nil)
+			c.want(0x50, 2, 0, pid)
+		}
+		c.send(0x62, 2, 0, 1)
+		synctest.Wait()
+		l.commit(nil)
+		c.want(0x70, 2, 0, 1)
+		pipe(t, d).enter(session{id: "dev", v5: true}) // forgets 2
+		if got, want := l.payloads(), "0 1 2 [qos2.release] [qos2.clean]"; got != want {
+			t.Fatalf("log has %q, want %q", got, want)
+		}
+		for i, e := range l.all() {
+			if e.Millis != fakeLogMillis() { // time stands still in the bubble
+				t.Errorf("record %d has a time of its own: %d", i, e.Millis)
+			}
+		}
+	})
+}
+
 // U4: what has no route is in the dead-letter stream, with the reason. What
 // stays here has no key, so that no device can write control records (S1).
 func TestRouting(t *testing.T) {
-	route := func(topic, clientID, username string) (string, []byte, error) {
+	route := func(topic, clientID, username string) (Destination, error) {
 		switch topic {
 		case "bad":
-			return "", nil, errors.New("no device level")
+			return Destination{}, errors.New("no device level")
 		case "local":
-			return "", []byte("qos2.release"), nil
+			return Destination{Key: []byte("qos2.release")}, nil
 		}
-		return "s." + topic, []byte(clientID + username), nil
+		return Destination{Stream: "s." + topic, Key: []byte(clientID + username)}, nil
 	}
 	bubble(t, func(o *Options) { o.Router = routeFunc(route) }, func(t *testing.T, d *Door, l *fakeLog) {
 		c := pipe(t, d).enter(session{id: "dev"})

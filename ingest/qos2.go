@@ -58,7 +58,8 @@ type qos2 struct {
 	live    map[string]*q2client
 	total   int // ids in live
 	durable unreleased
-	next    tributary.LSN // durable holds what the records below next say
+	ledger  tributary.LedgerID // durable holds what the records of ledger below next say,
+	next    tributary.LSN      // and those of earlier ledgers
 }
 
 func newQoS2(window int) *qos2 {
@@ -205,12 +206,12 @@ func (q *qos2) cleaned(client string) {
 	delete(q.durable, client)
 }
 
-// advance notes that all records below next have been told to published,
-// released and cleaned.
-func (q *qos2) advance(next tributary.LSN) {
+// advance notes that all records of the ledger below next have been told to
+// published, released and cleaned.
+func (q *qos2) advance(ledger tributary.LedgerID, next tributary.LSN) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.next = next
+	q.ledger, q.next = ledger, next
 }
 
 // forget drops all ids.

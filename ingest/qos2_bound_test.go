@@ -198,7 +198,7 @@ func TestForgetPacketIDs(t *testing.T) {
 		l.auto(t)
 		q := newQoS2(8)
 		q.learn("dev", 1)
-		_, checkpoint := q.snapshot()
+		_, _, checkpoint := q.snapshot()
 		if err := d.Restore(checkpoint); err != nil {
 			t.Fatal(err)
 		}
@@ -209,7 +209,7 @@ func TestForgetPacketIDs(t *testing.T) {
 		}
 		replay(2)
 		d.ForgetPacketIDs()
-		if _, b := d.Snapshot(); len(b) != 6 || d.q2.holds("dev") || d.q2.total != 0 {
+		if _, _, b := d.Snapshot(); len(b) != 6 || d.q2.holds("dev") || d.q2.total != 0 {
 			t.Errorf("snapshot % x, %d ids; want none", b, d.q2.total)
 		}
 		replay(3)
@@ -229,8 +229,9 @@ func TestNext(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, d *Door, l *fakeLog) {
 		c := pipe(t, d).enter(kept("dev", true))
 		for i := range byte(3) {
-			if at, _ := d.Snapshot(); d.Next() != at || int(at) != int(i) {
-				t.Errorf("Next is %d, of the snapshot %d, want %d", d.Next(), at, i)
+			_, next := d.Next()
+			if _, at, _ := d.Snapshot(); next != at || int(at) != int(i) {
+				t.Errorf("Next is %d, of the snapshot %d, want %d", next, at, i)
 			}
 			c.publish(2, uint16(i)+1, "t", "x")
 			synctest.Wait()

@@ -138,7 +138,7 @@ func TestQoS2Restart(t *testing.T) {
 			}
 			synctest.Wait()
 			l.commit(nil)
-			at, checkpoint := d.Snapshot()
+			_, at, checkpoint := d.Snapshot()
 			for range 3 {
 				c.next()
 			}

@@ -44,17 +44,20 @@ func (d *Door) Replay(e record.Entry) error { return d.q2.replay(&e) }
 func (d *Door) Restore(snapshot []byte) error { return d.q2.restore(snapshot) }
 
 // Snapshot returns the packet ids that are published and not released
-// according to all records of the live ledger below next, and to all earlier
-// ledgers that were replayed. A later process that restores it may start the
-// replay at next. Snapshot may be called at any time.
-func (d *Door) Snapshot() (next tributary.LSN, snapshot []byte) { return d.q2.snapshot() }
+// according to all records of the ledger below next, and to all earlier ledgers
+// that were replayed or appended to. A later process that restores it may start
+// the replay at next. As long as nothing is durable, next is 0 and there is no
+// ledger. Snapshot may be called at any time.
+func (d *Door) Snapshot() (ledger tributary.LedgerID, next tributary.LSN, snapshot []byte) {
+	return d.q2.snapshot()
+}
 
-// Next returns what Snapshot returns as next, without the cost of a snapshot.
-// It may be called at any time.
-func (d *Door) Next() tributary.LSN {
+// Next returns what Snapshot does, without the cost of a snapshot. It may be
+// called at any time.
+func (d *Door) Next() (ledger tributary.LedgerID, next tributary.LSN) {
 	d.q2.mu.Lock()
 	defer d.q2.mu.Unlock()
-	return d.q2.next
+	return d.q2.ledger, d.q2.next
 }
 
 // ForgetPacketIDs drops all that Restore and Replay have learnt so far. The
@@ -104,7 +107,7 @@ func (q *qos2) learn(client string, pid uint16) {
 	q.put(client, pid, q2entry{state: q2Durable, logged: true})
 }
 
-func (q *qos2) snapshot() (tributary.LSN, []byte) {
+func (q *qos2) snapshot() (tributary.LedgerID, tributary.LSN, []byte) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	b := binary.AppendUvarint([]byte{snapshotVersion}, uint64(len(q.durable)))
@@ -117,7 +120,7 @@ func (q *qos2) snapshot() (tributary.LSN, []byte) {
 			b = binary.BigEndian.AppendUint16(b, pid)
 		}
 	}
-	return q.next, binary.BigEndian.AppendUint32(b, crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)))
+	return q.ledger, q.next, binary.BigEndian.AppendUint32(b, crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)))
 }
 
 func (q *qos2) restore(b []byte) error {

@@ -139,7 +139,7 @@ func (h *history) commit() {
 		f()
 	}
 	h.effects = nil
-	h.q.advance(tributary.LSN(len(h.log)))
+	h.q.advance(fakeLedger, tributary.LSN(len(h.log)))
 }
 
 func (h *history) step(rng *rand.Rand) {
@@ -160,7 +160,7 @@ func (h *history) step(rng *rand.Rand) {
 	case n < 18:
 		h.commit()
 	default:
-		next, b := h.q.snapshot()
+		_, next, b := h.q.snapshot()
 		h.snapshots = append(h.snapshots, struct {
 			next  tributary.LSN
 			bytes []byte
@@ -228,8 +228,8 @@ func TestSnapshotGolden(t *testing.T) {
 	q.learn("b", 2)
 	q.learn("a", 0x102)
 	q.learn("a", 1)
-	q.advance(9)
-	next, b := q.snapshot()
+	q.advance(fakeLedger, 9)
+	_, next, b := q.snapshot()
 	want := append([]byte("\x01\x02\x01a\x02\x00\x01\x01\x02\x01b\x01\x00\x02"), 0xfb, 0x3b, 0x5d, 0x54)
 	if next != 9 || !bytes.Equal(b, want) {
 		t.Errorf("snapshot at %d: % x\nwant at 9: % x", next, b, want)
@@ -252,7 +252,7 @@ func TestSnapshotGolden(t *testing.T) {
 func FuzzSnapshot(f *testing.F) {
 	q := newQoS2(8)
 	q.learn("client", 3)
-	_, b := q.snapshot()
+	_, _, b := q.snapshot()
 	f.Add(b[:len(b)-4])
 	f.Add([]byte{1, 255, 255, 255, 255, 15})
 	f.Fuzz(func(t *testing.T, body []byte) {
@@ -262,7 +262,7 @@ func FuzzSnapshot(f *testing.F) {
 		}
 		q := newQoS2(8)
 		q.durable = ids
-		_, b := q.snapshot()
+		_, _, b := q.snapshot()
 		back, err := parseSnapshot(b)
 		if err != nil || !reflect.DeepEqual(back, ids) {
 			t.Fatalf("%v became %v, %v", ids, back, err)

@@ -13,14 +13,14 @@ func hotPaths() []struct {
 		rule   Rule
 		allocs float64
 	}{
-		{"constant", Rule{"plant/{line}/{device}/tele/#", "telemetry", ""}, 0},
-		{"constant key topic", Rule{"plant/{line}/{device}/tele/#", "telemetry", "{topic}"}, 0},
-		{"constant key constant", Rule{"plant/{line}/{device}/tele/#", "telemetry", "{node}"}, 0},
-		{"constant key level", Rule{"plant/{line}/{device}/tele/#", "telemetry", "{device}"}, 0},
-		{"local", Rule{"plant/{line}/{device}/tele/#", "", ""}, 0},
-		{"constant key built", Rule{"plant/{line}/{device}/tele/#", "telemetry", "{line}/{device}"}, 1},
-		{"topic built", Rule{"plant/{line}/{device}/tele/#", "telemetry.{line}", ""}, 1},
-		{"both built", Rule{"plant/{line}/{device}/tele/#", "telemetry.{line}", "{line}/{device}"}, 1},
+		{"constant", Rule{Match: "plant/{line}/{device}/tele/#", Topic: "telemetry"}, 0},
+		{"constant key topic", Rule{Match: "plant/{line}/{device}/tele/#", Topic: "telemetry", Key: "{topic}"}, 0},
+		{"constant key constant", Rule{Match: "plant/{line}/{device}/tele/#", Topic: "telemetry", Key: "{node}"}, 0},
+		{"constant key level", Rule{Match: "plant/{line}/{device}/tele/#", Topic: "telemetry", Key: "{device}"}, 0},
+		{"local", Rule{Match: "plant/{line}/{device}/tele/#"}, 0},
+		{"constant key built", Rule{Match: "plant/{line}/{device}/tele/#", Topic: "telemetry", Key: "{line}/{device}"}, 1},
+		{"topic built", Rule{Match: "plant/{line}/{device}/tele/#", Topic: "telemetry.{line}"}, 1},
+		{"both built", Rule{Match: "plant/{line}/{device}/tele/#", Topic: "telemetry.{line}", Key: "{line}/{device}"}, 1},
 	}
 }
 

@@ -31,7 +31,7 @@ func (c *compiler) filter(s string) filter {
 // compile reads topic and key of r. They are left alone when the filter is bad
 // (nil), because nobody can tell which names they may use.
 func (c *compiler) compile(r Rule, match filter) rule {
-	out := rule{index: c.rule, match: match, local: r.Topic == ""}
+	out := rule{index: c.rule, match: match, local: r.Topic == "", alarm: r.Alarm, urgent: r.Urgent}
 	if match == nil {
 		return out
 	}

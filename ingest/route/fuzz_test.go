@@ -13,7 +13,7 @@ func FuzzResolve(f *testing.F) {
 	f.Add("{a}/{b}/{c}", "{c}{b}{a}", "{a}/{c}", "mqtt", "x/y/z", "", "")
 	f.Add("+/#", "_{username}", "{node}{site}", "{username}", "$SYS/x", "_", "_x")
 	f.Fuzz(func(t *testing.T, match, topicTemplate, key, fallback, topic, clientID, username string) {
-		table, err := Compile([]Rule{{match, topicTemplate, key}}, Rule{Topic: fallback}, facts())
+		table, err := Compile([]Rule{{Match: match, Topic: topicTemplate, Key: key}}, Rule{Topic: fallback}, facts())
 		if err != nil {
 			var bad *CompileError
 			if !errors.As(err, &bad) || len(bad.Faults) == 0 || table != nil {

@@ -10,11 +10,14 @@ import (
 // A Target is where a record goes. Topic is a Kafka topic; it is empty when the
 // record is for this gateway alone. Key is the record key, never nil, and may
 // share its memory with what Resolve was given: it is to be read, not written,
-// and lives as long as that. Rule is the index of the rule that won, or Fallback.
+// and lives as long as that. Rule is the index of the rule that won, or Fallback;
+// Alarm and Urgent are what it says.
 type Target struct {
 	Topic string
 	Key   []byte
 	Rule  int
+
+	Alarm, Urgent bool
 }
 
 // LocalOnly reports whether the record stays on this gateway.
@@ -38,8 +41,9 @@ func (e *TopicError) Error() string {
 //
 // A '/' that a variable brings into a Kafka topic becomes a '.'; other characters
 // that Kafka does not take stay and make the topic impossible. Then the error is
-// a *TopicError and the Target is the dead-letter topic with the key and the rule
-// that the record has anyway, so a record is never without a place to go (U4).
+// a *TopicError and the Target is the dead-letter topic with all else that the
+// record has anyway, so a record is never without a place to go (U4), and an
+// alarm stays one.
 // Otherwise Target.Topic is empty or legal for Kafka.
 //
 // Nothing is allocated when the rule's topic has no variable and its key is a
@@ -49,7 +53,7 @@ func (t *Table) Resolve(topic, clientID, username string) (Target, error) {
 	r := t.find(topic)
 	name, isConstant := r.topic.constant()
 	if r.local || isConstant {
-		return Target{Topic: name, Key: r.key.keyFor(&m), Rule: r.index}, nil
+		return r.target(name, r.key.keyFor(&m)), nil
 	}
 	name, key := r.build(&m)
 	err := CheckTopic(name)
@@ -57,9 +61,13 @@ func (t *Table) Resolve(topic, clientID, username string) (Target, error) {
 		err = errReserved(name)
 	}
 	if err != nil {
-		return Target{Topic: t.deadLetter, Key: key, Rule: r.index}, &TopicError{r.index, name, err.Error()}
+		return r.target(t.deadLetter, key), &TopicError{r.index, name, err.Error()}
 	}
-	return Target{Topic: name, Key: key, Rule: r.index}, nil
+	return r.target(name, key), nil
+}
+
+func (r *rule) target(topic string, key []byte) Target {
+	return Target{Topic: topic, Key: key, Rule: r.index, Alarm: r.alarm, Urgent: r.urgent}
 }
 
 // find returns the first rule that matches topic.

@@ -31,9 +31,14 @@ const DefaultKey = "{client_id}"
 
 // A Rule sends the MQTT topics that Match takes to the Kafka topic Topic with
 // the record key Key. An empty Topic keeps the records on this gateway; an empty
-// Key is DefaultKey. The Match of a fallback is not looked at.
+// Key is DefaultKey. The Match of a fallback is not looked at. Alarm and Urgent
+// say how the log is to treat the messages; they are passed on as they are, and
+// neither follows from the other here.
 type Rule struct {
 	Match, Topic, Key string
+
+	Alarm  bool // a full log has room kept for them
+	Urgent bool // their acknowledgement does not wait for the ack window
 }
 
 // Facts are what all rules share and no message changes.
@@ -87,6 +92,8 @@ type rule struct {
 	local bool // keep the records here; topic is not used
 	topic template
 	key   template
+
+	alarm, urgent bool
 }
 
 // Compile checks rules and fallback and returns their table. The error is a

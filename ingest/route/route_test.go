@@ -217,6 +217,37 @@ func TestDeadLetter(t *testing.T) {
 	}
 }
 
+// What a rule says of alarms and urgency reaches every message that it wins,
+// wherever that goes: to its topic, to the dead letters, or nowhere. Nobody
+// else's.
+func TestAlarmAndUrgent(t *testing.T) {
+	table := mustCompile(t, Rule{Topic: "{topic}", Urgent: true},
+		Rule{Match: "plant/+/alarm", Topic: "alarms", Alarm: true},
+		Rule{Match: "plant/+/stop", Topic: "{topic}", Alarm: true, Urgent: true},
+		Rule{Match: "here/#", Alarm: true},
+		Rule{Match: "plant/#", Topic: "{topic}"},
+	)
+	for _, tc := range []struct {
+		topic         string
+		want          string
+		alarm, urgent bool
+	}{
+		{"plant/7/alarm", "alarms", true, false},
+		{"plant/7/stop", "plant.7.stop", true, true},
+		{"plant/a b/stop", "plant7.dead", true, true},
+		{"plant/a b/tele", "plant7.dead", false, false},
+		{"here/x", "", true, false},
+		{"plant/7/tele", "plant.7.tele", false, false},
+		{"other", "other", false, true},
+	} {
+		got, _ := table.Resolve(tc.topic, "c1", "anna")
+		if got.Topic != tc.want || got.Alarm != tc.alarm || got.Urgent != tc.urgent {
+			t.Errorf("%q: topic %q alarm %v urgent %v, want %q %v %v",
+				tc.topic, got.Topic, got.Alarm, got.Urgent, tc.want, tc.alarm, tc.urgent)
+		}
+	}
+}
+
 func TestCompileKeepsNoReference(t *testing.T) {
 	rules, f := []Rule{{Match: "a", Topic: "b"}}, facts()
 	table, err := Compile(rules, Rule{Topic: "{topic}"}, f)
