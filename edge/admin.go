@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/tributary-edge/tributary/edge/status"
+	"github.com/tributary-edge/tributary/log/store"
 )
 
 // Report returns the state of the node now.
@@ -29,6 +30,9 @@ func (n *Node) Report() status.Report {
 			Ledger: n.log.Ledger().String(), Next: uint64(n.log.Next()), Durable: uint64(n.log.Durable()),
 			UsedBytes: l.UsedBytes, FreeBytes: l.FreeBytes, MaxBytes: l.MaxBytes, Refusing: l.Refusing, NoSegment: l.NoSegment, Flushes: l.Flushes, WrittenBytes: l.WrittenBytes,
 			FlushMeanMs: millis(l.FlushMean), FlushMaxMs: millis(l.FlushMax), DamagedRanges: n.damaged,
+			Holes: holes(n.log.Holes()), LedgerEnded: l.LedgerEnded, DiskError: l.DiskError, DroppedRecords: l.DroppedRecords, UntoldRecords: l.UntoldRecords, RefusingAlarms: l.RefusingAlarms, Records: l.Records,
+			HasAlarms: n.cfg.HasAlarms(), DropsOldest: n.cfg.Log.DropOldest,
+			ClockSynced: n.clock.Synced(), RoomBytes: l.RoomBytes, PackedFrom: l.PackedFrom, PackedTo: l.PackedTo,
 		},
 		Uplink: n.up.snapshot(),
 	}
@@ -39,13 +43,23 @@ func (n *Node) Report() status.Report {
 		r.Log.Failed = err.Error()
 	}
 	for _, l := range n.log.Ledgers() {
-		if at := max(n.up.position(l.ID).Next, l.From); at < l.To {
+		held, gone := l.Behind(n.up.position(l.ID).Next)
+		r.Uplink.Waiting += uint64(held)
+		if held+gone > 0 {
 			r.Uplink.Ledgers++
-			r.Uplink.Waiting += uint64(l.To - at)
 		}
 	}
+	n.meter.report(&r, l)
 	r.Judge(time.Now())
 	return r
+}
+
+func holes(found []store.Hole) []status.Hole {
+	all := make([]status.Hole, len(found))
+	for i, h := range found {
+		all[i] = status.Hole{Ledger: h.Ledger.String(), From: uint64(h.From), To: uint64(h.To)}
+	}
+	return all
 }
 
 func millis(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
@@ -55,6 +69,7 @@ func millis(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 func (n *Node) serveAdmin(ctx context.Context) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /api/status", n.answerStatus)
+	mux.HandleFunc("GET /metrics", n.answerMetrics)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
 	mux.HandleFunc("GET /readyz", n.answerReady)
 	local := http.NewServeMux()
@@ -80,7 +95,7 @@ func (n *Node) serveAdmin(ctx context.Context) error {
 	if n.cfg.Status.Listen != "" {
 		tcp, err := lc.Listen(ctx, "tcp", n.cfg.Status.Listen)
 		if err != nil {
-			return errors.Join(fmt.Errorf("listen on [status] listen: %w", err), unix.Close())
+			return errors.Join(fmt.Errorf("listen on [status] listen: %w; nothing that is stored is touched. Is another program there? Stop it, or choose another [status] listen", err), unix.Close())
 		}
 		all.Go(func() { serveHTTP(ctx, tcp, mux) })
 	}
@@ -100,6 +115,12 @@ func serveHTTP(ctx context.Context, l net.Listener, h http.Handler) {
 func (n *Node) answerStatus(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(n.Report())
+}
+
+func (n *Node) answerMetrics(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", status.MetricsType)
+	r := n.Report()
+	_ = r.Metrics(w)
 }
 
 func (n *Node) answerReady(w http.ResponseWriter, _ *http.Request) {

@@ -22,28 +22,30 @@ import (
 // only a person can resolve.
 const stoppedRetry = time.Minute
 
-// forward moves every ledger into Kafka: those of earlier processes first, the
-// oldest first, so that each device stays in order over a restart (U2); then the
-// live one, for ever.
+// forward moves every ledger into Kafka, one after the other, the oldest first,
+// so that each device stays in order over a restart (U2); the live one for as
+// long as it is. It returns when ctx ends.
 func (n *Node) forward(ctx context.Context) error {
 	cfg, err := uplinkConfig(n.cfg)
 	if err != nil {
 		return err
 	}
 	cfg.Logger = n.logger
-	for _, l := range n.log.Ledgers() {
-		if l.Live || n.up.position(l.ID).Next == l.To {
-			continue
+	n.awaitClock(ctx)
+	done := map[tributary.LedgerID]bool{}
+	for {
+		id := n.nextLedger(done)
+		if id != n.log.Ledger() {
+			n.logger.Info("forwarding an earlier ledger", "ledger", id.String(), "from", n.up.position(id).Next)
 		}
-		n.logger.Info("forwarding an earlier ledger", "ledger", l.ID.String(), "from", n.up.position(l.ID).Next, "to", l.To)
-		if err := n.forwardLedger(ctx, cfg, l.ID); err != nil {
+		if err := n.forwardLedger(ctx, cfg, id); err != nil {
 			return err
 		}
+		done[id] = true
 		if err := n.save(); err != nil { // the next start need not ask Kafka about this one again
 			n.logger.Warn("could not note that a ledger is in Kafka; the next start reads it from Kafka", "error", err)
 		}
 	}
-	return n.forwardLedger(ctx, cfg, n.log.Ledger())
 }
 
 func (n *Node) forwardLedger(ctx context.Context, cfg uplink.Config, id tributary.LedgerID) error {
@@ -146,7 +148,9 @@ func (u *uplinkState) Committed(c uplink.Commit) {
 	u.report.Sent += uint64(c.Records)
 	u.report.SentBytes += uint64(c.Bytes)
 	u.report.DeadLetters += uint64(c.DeadLetters)
-	if c.Records > 0 {
+	u.report.Gaps += uint64(c.Gaps)
+	u.report.GapRecords += c.GapRecords
+	if c.Records > 0 || c.Gaps > 0 {
 		u.report.Transactions++ // without records it is what an earlier session had committed
 	}
 	u.report.Cluster = c.KafkaClusterID

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -39,17 +40,20 @@ type Node struct {
 	logger  *slog.Logger
 	lock    io.Closer
 	meta    *meta.DB
+	meter   *meter
 	id      meta.Identity
 	log     *store.Log
 	door    *ingest.Door
-	reader  *store.Reader // of the live ledger, for local subscribers
+	reader  *ledgerReader // for local subscribers
+	clock   clock.Source
 	damaged int
 	started time.Time
 	up      *uplinkState
 	ready   chan struct{}
 
-	saving       sync.Mutex // one save at a time
-	checkpointed tributary.LSN
+	saving       sync.Mutex    // guards what follows; one save at a time
+	checkpointed tributary.LSN // the checkpoint has the records of checkpointOf below it
+	checkpointOf tributary.LedgerID
 }
 
 // Open takes the data directory, recovers what earlier processes left in it and
@@ -57,7 +61,11 @@ type Node struct {
 // another process has, that cannot be read, or that a newer version wrote says
 // so; nothing was changed then. ctx is for the opening; the node outlives it.
 func Open(ctx context.Context, cfg *config.Config, logger *slog.Logger) (n *Node, err error) {
-	n = &Node{cfg: cfg, logger: logger, started: time.Now(), ready: make(chan struct{})}
+	return open(ctx, cfg, logger, clock.System())
+}
+
+func open(ctx context.Context, cfg *config.Config, logger *slog.Logger, source clock.Source) (n *Node, err error) {
+	n = &Node{cfg: cfg, logger: logger, clock: source, started: time.Now(), ready: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.Close())
@@ -86,10 +94,14 @@ func Open(ctx context.Context, cfg *config.Config, logger *slog.Logger) (n *Node
 	return n, n.openDoor(ctx)
 }
 
-// explainDir says what to do about a data directory that cannot be used.
+// explainDir says what to do about a data directory that cannot be used. What
+// names the directory, or the key that is wrong, is a sentence already.
 func explainDir(dir string, err error) error {
 	if errors.Is(err, os.ErrPermission) {
 		return fmt.Errorf("data directory %s cannot be used: %w; nothing was changed: run as the user who owns it, or chown it", dir, err)
+	}
+	if errors.As(err, new(*reserveError)) || strings.Contains(err.Error(), dir) {
+		return err
 	}
 	return fmt.Errorf("data directory %s: %w", dir, err)
 }
@@ -100,22 +112,16 @@ func (n *Node) openLog() error {
 	if err != nil {
 		return err
 	}
-	maxBytes := cfg.MaxBytes
-	if maxBytes == 0 {
-		total, _, err := fs.Space()
-		if err != nil {
-			return err
-		}
-		maxBytes = total / 100 * int64(cfg.MaxPercent)
+	n.meter, fs = newMeter(fs, n.meta, n.cfg.Node.DataDir, cfg.EnduranceBytes, n.cfg.Kafka.Linger)
+	maxBytes, alarmReserve, err := n.room()
+	if err != nil {
+		return err
 	}
-	window := n.cfg.Ack.Window
-	if n.cfg.Ack.WindowAuto && disk.Flash(n.cfg.Node.DataDir) {
-		window = flashWindow
-	}
-	opening := &record.Record{Key: []byte("open"), Value: n.opening(), Millis: n.started.UnixMilli()}
+	window := n.cfg.Ack.WindowOn(disk.Flash(n.cfg.Node.DataDir))
+	opening := &record.Record{Key: []byte("open"), Value: n.opening()}
 	l, found, err := store.Open(fs, store.Options{
 		SegmentBytes: cfg.SegmentBytes, MaxBytes: maxBytes, MaxAge: cfg.MaxAge, Window: window, Compress: cfg.Compress,
-		Opening: opening, Boot: clock.Boot(), Uptime: clock.UptimeMillis, Synced: clock.Synced,
+		DropOldest: cfg.DropOldest, AlarmReserve: alarmReserve, Opening: opening, Clock: n.clock,
 	})
 	if err != nil {
 		return err
@@ -124,24 +130,22 @@ func (n *Node) openLog() error {
 	for i := range found.Rot {
 		n.logger.Error("the disk has damaged a part of the log", "what", found.Rot[i].Error())
 	}
+	for _, h := range l.Holes() {
+		n.logger.Error("records of the log are damaged; Kafka gets a gap record in their place", "ledger", h.Ledger.String(), "from", uint64(h.From), "to", uint64(h.To))
+	}
+	for _, name := range found.ReadOnly {
+		n.logger.Error("a file of the log cannot be written to; it is read, and left as it is", "file", name)
+	}
 	n.logger.Info("log recovered", "segments", found.Segments, "scanned", found.Scanned, "torn_tail", found.Torn,
 		"ledgers", len(l.Ledgers()), "live", l.Ledger().String(), "max_bytes", maxBytes, "window", window.String())
 	return nil
 }
 
-// flashWindow is how long a group gathers on an SD card or eMMC, where each
-// flush costs life.
-const flashWindow = 100 * time.Millisecond
-
 func (n *Node) openDoor(ctx context.Context) error {
-	reader, err := n.log.Reader(n.log.Ledger())
-	if err != nil {
-		return err
-	}
-	n.reader = reader
+	n.reader = &ledgerReader{log: n.log}
 	n.up = newUplinkState(n.started, n.logger)
-	n.door, err = ingest.New(ingest.Options{
-		Listen: n.cfg.MQTT.Listen, Log: n.log, Reader: reader, Router: router{n.cfg.Table},
+	door, err := ingest.New(ingest.Options{
+		Listen: n.cfg.MQTT.Listen, Log: n.log, Reader: n.reader, Router: router{n.cfg.Table},
 		IsFull:     func(err error) bool { return errors.As(err, new(*store.FullError)) },
 		DeadLetter: n.cfg.DefaultRoute.DeadLetter,
 		MaxClients: n.cfg.MQTT.MaxClients, MaxPacketBytes: n.cfg.MQTT.MaxPacketBytes, ReceiveMaximum: int(n.cfg.MQTT.ReceiveMaximum), MaxTopicLevels: n.cfg.MQTT.MaxTopicLevels,
@@ -150,6 +154,7 @@ func (n *Node) openDoor(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	n.door = door
 	n.log.OnCommit(n.door.Committed)
 	return n.replay(ctx)
 }
@@ -157,9 +162,9 @@ func (n *Node) openDoor(ctx context.Context) error {
 // router fits a route.Table to the door.
 type router struct{ table *route.Table }
 
-func (r router) Route(topic, clientID, username string) (stream string, key []byte, err error) {
+func (r router) Route(topic, clientID, username string) (ingest.Destination, error) {
 	target, err := r.table.Resolve(topic, clientID, username)
-	return target.Topic, target.Key, err
+	return ingest.Destination{Stream: target.Topic, Key: target.Key, Urgent: target.Urgent, Alarm: target.Alarm}, err
 }
 
 // Ready is closed when devices can connect.

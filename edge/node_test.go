@@ -25,6 +25,7 @@ import (
 	"github.com/tributary-edge/tributary/edge"
 	"github.com/tributary-edge/tributary/edge/config"
 	"github.com/tributary-edge/tributary/edge/status"
+	"github.com/tributary-edge/tributary/log/clock"
 )
 
 // A site is one node under test, its data directory and a Kafka.
@@ -32,8 +33,9 @@ type site struct {
 	t     *testing.T
 	dir   string
 	kafka *kfake.Cluster
-	addr  string // of kafka
-	extra string // of the configuration
+	addr  string      // of kafka
+	extra string      // of the configuration
+	clock *wrongClock // nil: the machine's
 
 	*edge.Node
 
@@ -64,7 +66,11 @@ func (s *site) config() *config.Config {
 
 func (s *site) start() {
 	s.t.Helper()
-	n, err := edge.Open(s.t.Context(), s.config(), slog.New(slog.DiscardHandler))
+	source := clock.System()
+	if s.clock != nil {
+		source = s.clock.source()
+	}
+	n, err := edge.OpenWithClock(s.t.Context(), s.config(), slog.New(slog.DiscardHandler), source)
 	if err != nil {
 		s.t.Fatal(err)
 	}

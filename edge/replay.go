@@ -23,7 +23,7 @@ func (n *Node) replay(ctx context.Context) error {
 		return err
 	}
 	ledgers := n.log.Ledgers()
-	first := 0
+	first, known := 0, false
 	if ok {
 		for first < len(ledgers) && ledgers[first].ID != c.Ledger {
 			first++
@@ -35,12 +35,16 @@ func (n *Node) replay(ctx context.Context) error {
 			n.logger.Warn("the QoS 2 checkpoint cannot be read; all ledgers are replayed instead", "error", err)
 			ok, first = false, 0
 		}
+		known = ok && first < len(ledgers) && ledgers[first].ID == c.Ledger
 	}
 	records := 0
 	for _, l := range ledgers[first:] {
 		from := l.From
-		if ok && l.ID == c.Ledger {
-			from = max(from, c.Next)
+		switch { // what is behind the checkpoint is not given up: before l.From it is damaged
+		case known && l.ID == c.Ledger:
+			from = c.Next
+		case known:
+			from = 0
 		}
 		read, err := n.replayLedger(ctx, l, from)
 		records += read
@@ -65,8 +69,7 @@ func (n *Node) replay(ctx context.Context) error {
 const worthSaving = 10_000
 
 // replayLedger gives the door the records of a closed ledger from LSN from on, and
-// returns how many. A damaged stretch, which was reported when the log was
-// opened, may have held a release.
+// returns how many. A gap may have held a release.
 func (n *Node) replayLedger(ctx context.Context, l store.LedgerInfo, from tributary.LSN) (records int, err error) {
 	r, err := n.log.Reader(l.ID)
 	if err != nil {
@@ -75,16 +78,13 @@ func (n *Node) replayLedger(ctx context.Context, l store.LedgerInfo, from tribut
 	defer r.Close()
 	for from < l.To {
 		c, err := r.Read(ctx, from, readBytes)
-		var hole *store.HoleError
 		switch {
-		case errors.As(err, &hole):
-			n.door.ForgetPacketIDs()
-			from = hole.To
-			continue
 		case errors.Is(err, io.EOF):
 			return records, nil
 		case err != nil:
 			return records, err
+		case c.Gap != nil:
+			n.door.ForgetPacketIDs()
 		}
 		for i := range c.Entries {
 			if err := n.door.Replay(c.Entries[i]); err != nil {
@@ -116,7 +116,7 @@ func (n *Node) recallPositions() error {
 const (
 	keepEvery  = 10 * time.Second // bbolt costs two flushes and 20 KiB each time
 	lookEvery  = time.Second
-	lowOnSpace = 4 // segments: then positions are noted at once, so that the log can use its segments again
+	lowOnSpace = 4 // segments, at most a quarter of the log: then positions are noted at once, so that it can use its segments again
 )
 
 // keep notes positions and the QoS 2 checkpoint now and then. Only after that
@@ -124,13 +124,14 @@ const (
 func (n *Node) keep(ctx context.Context) error {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
-	last, colour := time.Now(), status.Green
+	last, said := time.Now(), announcer{colour: status.Green}
 	for {
 		select {
 		case <-tick.C:
-			colour = n.logColour(colour)
+			r := n.Report()
+			said.look(n.logger, &r, time.Now())
 		case <-n.up.moved:
-			if s := n.log.Stats(); s.FreeBytes > lowOnSpace*n.cfg.Log.SegmentBytes {
+			if s := n.log.Stats(); s.FreeBytes > min(lowOnSpace*n.cfg.Log.SegmentBytes, s.MaxBytes/4) {
 				continue
 			}
 			last = time.Time{}
@@ -147,39 +148,26 @@ func (n *Node) keep(ctx context.Context) error {
 	}
 }
 
-// logColour writes to the log when the node's colour has changed, and why.
-func (n *Node) logColour(was status.Colour) status.Colour {
-	r := n.Report()
-	if r.Colour == was {
-		return was
-	}
-	switch r.Colour {
-	case status.Green:
-		n.logger.Info("status is green again")
-	case status.Red:
-		n.logger.Error("status is red", "reasons", r.Reasons)
-	case status.Yellow:
-		n.logger.Warn("status is yellow", "reasons", r.Reasons)
-	}
-	return r.Colour
-}
-
 // behind says whether the checkpoint saved last lacks records: a start reads
 // those again, also when Kafka is away and no position moves.
 func (n *Node) behind() bool {
 	n.saving.Lock()
 	defer n.saving.Unlock()
-	return n.door.Next() > n.checkpointed
+	ledger, next := n.door.Next()
+	return ledger != n.checkpointOf || next > n.checkpointed
 }
 
 // save notes positions and the checkpoint, and tells the log.
 func (n *Node) save() error {
 	n.saving.Lock()
 	defer n.saving.Unlock()
-	next, state := n.door.Snapshot()
+	ledger, next, state := n.door.Snapshot()
 	positions := n.up.positions()
+	if live := n.log.Ledger(); n.up.position(live).Ledger != live { // known to be drawn here: what a later start misses of it was never in Kafka
+		positions = append(positions, tributary.Position{Ledger: live})
+	}
 	held := map[tributary.LedgerID]bool{n.log.Ledger(): true}
-	c := meta.Checkpoint{Ledger: n.log.Ledger(), Next: next, State: state}
+	c := meta.Checkpoint{Ledger: ledger, Next: next, State: state}
 	for _, l := range n.log.Ledgers() {
 		held[l.ID] = true
 		if next == 0 && !l.Live { // the live one may never get a record: name the newest that has
@@ -196,10 +184,13 @@ func (n *Node) save() error {
 	if err := n.meta.Save(kept, &c, keep); err != nil {
 		return fmt.Errorf("save positions: %w", err)
 	}
-	n.checkpointed = next
+	n.checkpointOf, n.checkpointed = ledger, next
 	for _, p := range kept {
-		if p.Ledger == n.log.Ledger() {
+		switch p.Ledger {
+		case ledger:
 			p.Next = min(p.Next, next) // packet ids above are not in the checkpoint yet
+		case n.log.Ledger():
+			continue // none of its packet ids is
 		}
 		n.log.Forwarded(p.Ledger, p.Next)
 	}

@@ -96,7 +96,13 @@ func (n *Node) tail(ctx context.Context, from *tributary.LSN, sinceMillis int64,
 			}
 		}
 	}
-	return n.follow(ctx, n.log.Ledger(), at, f)
+	for {
+		id := n.log.Ledger()
+		if err := n.follow(ctx, id, at, f); !errors.Is(err, io.EOF) || n.log.Ledger() == id {
+			return err
+		}
+		at = 0 // a write has failed, and the log goes on with another ledger
+	}
 }
 
 // follow reads one ledger from LSN at on; a live one for ever.
@@ -109,13 +115,13 @@ func (n *Node) follow(ctx context.Context, id tributary.LedgerID, at tributary.L
 	at = r.GroupStart(max(at, r.Base()))
 	for {
 		c, err := r.Read(ctx, at, readBytes)
-		var hole *store.HoleError
 		switch {
-		case errors.As(err, &hole):
-			at = hole.To
-			continue
 		case errors.Is(err, store.ErrTrimmed):
-			at = r.Base()
+			base := r.Base()
+			if base <= at {
+				return io.EOF // nothing of the ledger is left
+			}
+			at = base
 			continue
 		case err != nil:
 			return err

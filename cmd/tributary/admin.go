@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/url"
 	"strings"
+	"syscall"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -54,13 +56,30 @@ func (a *admin) get(ctx context.Context, path string) (io.ReadCloser, error) {
 	}
 	answer, err := client.Do(req)
 	if err != nil {
-		return nil, fmt.Errorf("no node answers on %s: %w; is \"tributary run\" running, and may this user open the socket?", socket, err)
+		return nil, noAnswer(socket, err)
 	}
 	if answer.StatusCode != http.StatusOK {
 		text, _ := io.ReadAll(io.LimitReader(answer.Body, 4096))
 		return nil, errors.Join(errors.New(strings.TrimSpace(string(text))), answer.Body.Close())
 	}
 	return answer.Body, nil
+}
+
+// noAnswer says why the node cannot be asked, without the URL that no person
+// knows.
+func noAnswer(socket string, err error) error {
+	var number syscall.Errno
+	var inURL *url.Error
+	switch {
+	case errors.As(err, &number):
+		err = number
+	case errors.As(err, &inURL):
+		err = inURL.Err
+	}
+	if errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("%w on %s: run as the user of the node, for example sudo -u USER", err, socket)
+	}
+	return fmt.Errorf("no node answers on %s: %w; is \"tributary run\" running?", socket, err)
 }
 
 func statusCommand() *cobra.Command {
@@ -117,7 +136,7 @@ func tailCommand() *cobra.Command {
 		Long: "Prints what the log of the running node holds and what arrives, as soon as it is durable, until interrupted.\n" +
 			"FILTER is an MQTT topic filter; --from goes back in time (-1h) or to a record of the running ledger (its LSN).",
 		Example: "  tributary tail 'plant/+/tele'\n  tributary tail '#' --from -1h --json",
-		Args:    cobra.ExactArgs(1),
+		Args:    oneArg("name an MQTT topic filter; '#' is all"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			query := url.Values{"filter": {args[0]}, "from": {from}}
 			body, err := a.get(cmd.Context(), "/api/tail?"+query.Encode())

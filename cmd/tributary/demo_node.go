@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -114,16 +113,7 @@ func (n *demoNode) end(sig syscall.Signal) error {
 }
 
 // report asks the node how it is.
-func (n *demoNode) report(ctx context.Context) (r status.Report, err error) {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-	defer cancel()
-	body, err := n.admin.get(ctx, "/api/status")
-	if err != nil {
-		return r, err
-	}
-	defer func() { _ = body.Close() }()
-	return r, json.NewDecoder(body).Decode(&r)
-}
+func (n *demoNode) report(ctx context.Context) (*status.Report, error) { return n.admin.report(ctx) }
 
 // log returns the last lines that the node wrote.
 func (n *demoNode) log() string {

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -28,6 +29,16 @@ type exit int
 
 func (e exit) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
 
+// oneArg wants one argument, and says which with the usage of the command.
+func oneArg(missing string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) == 1 {
+			return nil
+		}
+		return fmt.Errorf("%d arguments: %s\n\n%s", len(args), missing, strings.TrimRight(cmd.UsageString(), "\n"))
+	}
+}
+
 // run executes one command and returns the exit code.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root := &cobra.Command{
@@ -44,7 +55,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	root.AddCommand(runCommand(), checkCommand(), statusCommand(), tailCommand(), verifyCommand(), demoCommand()) //nolint:contextcheck // cmd.Context() is ctx
+	root.AddCommand(runCommand(), checkCommand(), statusCommand(), doctorCommand(), tailCommand(), verifyCommand(), demoCommand()) //nolint:contextcheck // cmd.Context() is ctx
 	err := root.ExecuteContext(ctx)
 	var code exit
 	switch {

@@ -5,14 +5,18 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io/fs"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/tributary-edge/tributary/edge"
+	"github.com/tributary-edge/tributary/edge/doctor"
 	"github.com/tributary-edge/tributary/edge/status"
 	"github.com/tributary-edge/tributary/firmware-sim/device"
 )
@@ -120,14 +124,23 @@ func TestCommandsOnARunningNode(t *testing.T) {
 		}
 	}
 
+	code, out, errs = tributary(t, "doctor", "--json", "-c", n.config)
+	var found doctor.Report
+	if err := json.Unmarshal([]byte(out), &found); err != nil || code == 1 || code != found.ExitCode() || !strings.Contains(out, `"demo runs, and is green"`) {
+		t.Errorf("doctor: exit %d, %v\n%s%s", code, err, out, errs)
+	}
+
 	data := filepath.Join(filepath.Dir(n.config), "data")
 	if code, out, errs := tributary(t, "verify", data); code != 0 || !strings.Contains(out, "good: 26 records") {
 		t.Errorf("verify: exit %d, %s%s", code, out, errs)
 	}
+	if code, _, errs := tributary(t, "verify", edge.LogDir(data)); code != 1 || !strings.Contains(errs, "did you mean the directory above, "+data+"?") {
+		t.Errorf("verify of the log itself: exit %d, %s", code, errs)
+	}
 	if err := n.stop(); err != nil {
 		t.Errorf("SIGTERM: %v\n%s", err, n.log())
 	}
-	if code, _, errs := tributary(t, "status", "-c", n.config); code != 1 || !strings.Contains(errs, "is \"tributary run\" running") {
+	if code, _, errs := tributary(t, "status", "-c", n.config); code != 1 || !strings.Contains(errs, "is \"tributary run\" running") || strings.Contains(errs, "http") {
 		t.Errorf("status of a stopped node: exit %d, %s", code, errs)
 	}
 }
@@ -194,6 +207,22 @@ func TestVerifyFindsTheFault(t *testing.T) {
 	}
 }
 
+func TestMissingArgument(t *testing.T) {
+	for command, want := range map[string]string{"verify": "0 arguments: name the data directory", "tail": "0 arguments: name an MQTT topic filter"} {
+		if code, _, errs := tributary(t, command); code != 1 || !strings.Contains(errs, want) || !strings.Contains(errs, "Usage:\n  tributary "+command) {
+			t.Errorf("exit %d, %s", code, errs)
+		}
+	}
+}
+
+func TestNoAnswer(t *testing.T) {
+	for _, err := range []error{fs.ErrPermission, &url.Error{Op: "Get", URL: "http://node/", Err: syscall.EACCES}} {
+		if got := noAnswer("/x.sock", err).Error(); got != "permission denied on /x.sock: run as the user of the node, for example sudo -u USER" {
+			t.Error(got)
+		}
+	}
+}
+
 func TestRunRefusesABadConfiguration(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "bad.toml")
 	if err := os.WriteFile(path, []byte("[kafka]\nbroker = [\"a:1\"]\n"), 0o600); err != nil {
@@ -221,6 +250,13 @@ func TestRunPortTaken(t *testing.T) {
 		t.Fatal(err)
 	}
 	if code, _, errs := tributary(t, "run", "-c", path); code != 1 || !strings.Contains(errs, "address already in use") {
+		t.Errorf("exit %d, %s", code, errs)
+	}
+	text = strings.Replace(text, l.Addr().String(), "127.0.0.1:0", 1) + fmt.Sprintf("[status]\nlisten = %q\n", l.Addr())
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, errs := tributary(t, "run", "-c", path); code != 1 || !strings.Contains(errs, "choose another [status] listen") {
 		t.Errorf("exit %d, %s", code, errs)
 	}
 }

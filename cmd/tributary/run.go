@@ -52,7 +52,10 @@ func runCommand() *cobra.Command {
 			if closeErr := node.Close(); err == nil {
 				err = closeErr
 			}
-			if err == nil {
+			switch {
+			case err == nil && cfg.Log.DropOldest:
+				logger.Info("stopped; everything acknowledged is on the disk or in Kafka, but for what a full log has dropped, as on_full says")
+			case err == nil:
 				logger.Info("stopped; everything acknowledged is on the disk or in Kafka")
 			}
 			return err

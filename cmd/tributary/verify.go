@@ -23,11 +23,11 @@ func verifyCommand() *cobra.Command {
 		Long: "Walks the log in the data directory DIR: checksums, chains, and that record numbers and partition offsets\n" +
 			"have no gap. Exit code 1 and the place of the first fault if there is one. It may run beside the node.",
 		Example: "  tributary verify /var/lib/tributary",
-		Args:    cobra.ExactArgs(1),
+		Args:    oneArg("name the data directory, data_dir of the configuration"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			dir := edge.LogDir(args[0])
 			if _, err := os.Stat(dir); err != nil {
-				return fmt.Errorf("there is no log in %s: name the data directory, data_dir of the configuration", filepath.Clean(args[0]))
+				return noLog(args[0], err)
 			}
 			fs, err := disk.Dir(dir)
 			if err != nil {
@@ -35,11 +35,14 @@ func verifyCommand() *cobra.Command {
 			}
 			r, err := store.Verify(fs)
 			var fault *store.FaultError
+			if errors.Is(err, os.ErrPermission) {
+				return noLog(args[0], err)
+			}
 			if err != nil && !errors.As(err, &fault) {
 				return err
 			}
 			if err == nil && r.Files == 0 {
-				return fmt.Errorf("there is no log in %s: name the data directory, data_dir of the configuration", filepath.Clean(args[0]))
+				return noLog(args[0], nil)
 			}
 			if asJSON {
 				return errors.Join(json.NewEncoder(cmd.OutOrStdout()).Encode(struct {
@@ -65,6 +68,20 @@ func verifyCommand() *cobra.Command {
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return c
+}
+
+// noLog says that there is no log in dir, or why it cannot be read, err.
+func noLog(dir string, err error) error {
+	dir = filepath.Clean(dir)
+	if errors.Is(err, os.ErrPermission) {
+		return fmt.Errorf("the log in %s cannot be read: %w; run as the user of the node, for example sudo -u USER", dir, err)
+	}
+	if used, err := disk.Used(dir, ".seg", ".zseg"); err == nil && used > 0 {
+		if whole, err := filepath.Abs(dir); err == nil {
+			return fmt.Errorf("there is no log in %s, but it has segments of one: did you mean the directory above, %s?", dir, filepath.Dir(whole))
+		}
+	}
+	return fmt.Errorf("there is no log in %s: name the data directory, data_dir of the configuration", dir)
 }
 
 func failed(fault *store.FaultError) error {

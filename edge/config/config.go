@@ -11,6 +11,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/tributary-edge/tributary/ingest/route"
@@ -28,7 +29,7 @@ type Config struct {
 	Ack          Ack
 	Log          Log
 	Kafka        Kafka
-	Routes       []route.Rule // [[route]], in order; none by default
+	Routes       []route.Rule // [[route]], in order; none by default. One for alarms is Urgent unless it says urgent = false
 	DefaultRoute DefaultRoute
 	Status       Status
 	Logging      Logging
@@ -60,14 +61,39 @@ type Ack struct {
 	Window     time.Duration // window: how long to gather records for one flush, 0 to 500ms, when not auto
 }
 
-// Log is [log]: what is kept on this node's disk. Its key on_full takes only
-// "refuse" in this version: devices are told to wait.
+// FlashWindow is how long "auto" gathers on an SD card or eMMC, where each flush
+// costs life.
+const FlashWindow = 100 * time.Millisecond
+
+// WindowOn returns the window for a disk that is flash, an SD card or eMMC, or is
+// not.
+func (a *Ack) WindowOn(flash bool) time.Duration {
+	if a.WindowAuto && flash {
+		return FlashWindow
+	}
+	return a.Window
+}
+
+// Log is [log]: what is kept on this node's disk.
 type Log struct {
 	MaxPercent   int           // max_size = "75%" of the file system, 1 to 95, the default; 0 when MaxBytes counts
 	MaxBytes     int64         // max_size = "8GiB", at least 4 segments; 0 when MaxPercent counts
 	MaxAge       time.Duration // max_age: records in Kafka are deleted after it; 0 keeps them while there is room; default 30d
 	SegmentBytes int64         // segment: 4MiB to 64MiB, in steps of 4KiB; default 16MiB
 	Compress     bool          // compression: "zstd", the default, or "none"
+
+	// DropOldest is on_full = "drop-oldest": when the log is full, the oldest
+	// segment goes, and a gap record says in Kafka what went. The default is
+	// on_full = "refuse": devices are told to wait, and nothing is lost.
+	DropOldest bool
+	// AlarmReserve is alarm_reserve: the bytes of max_size that only records of
+	// alarm routes may use, 1MiB to 1TiB. It is less than half of MaxBytes; where
+	// MaxPercent counts, it may be more than there is: then a node does not start.
+	// 0 is "auto", the default: 2 % of max_size, or of what the disk has for the
+	// log if that is less, if HasAlarms; else nothing.
+	AlarmReserve int64
+
+	EnduranceBytes int64 // endurance: how much may be written to the card in its life; default 0, not known
 }
 
 // Kafka is [kafka]: where the records go.
@@ -99,7 +125,7 @@ type DefaultRoute struct {
 
 // Status is [status]: how people and programs look at a running node.
 type Status struct {
-	Listen string // listen: HOST:PORT of the status page; default "", none
+	Listen string // listen: HOST:PORT for /metrics, /api/status, /healthz and /readyz; default "", none
 	Socket string // socket: unix socket of the commands; default admin.sock in DataDir
 }
 
@@ -131,6 +157,11 @@ const (
 	JSON
 )
 
+// HasAlarms reports whether any route is an alarm route.
+func (c *Config) HasAlarms() bool {
+	return slices.ContainsFunc(c.Routes, func(r route.Rule) bool { return r.Alarm })
+}
+
 // Load reads the configuration at path as Parse does. The error says why the
 // file could not be read, and what to do.
 func Load(path string) (*Config, []Problem, error) {
@@ -159,6 +190,7 @@ func Parse(name string, src []byte) (*Config, []Problem) {
 	r := newReader(name, src, c)
 	if r.readText() {
 		r.fillNodeName()
+		r.fillUrgent()
 		r.checkTogether()
 		r.checkRoutes()
 		r.checkStrictly()

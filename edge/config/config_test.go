@@ -80,7 +80,13 @@ func TestExampleIsTheDefaults(t *testing.T) {
 	if !found {
 		t.Fatal("the example shows no route")
 	}
-	after = strings.NewReplacer("# match =", "match =", "# topic =", "topic =", "# key ", "key ").Replace(after)
+	for _, key := range newReader("example", nil, defaults()).section("route").keys() {
+		shown := strings.Replace(after, "# "+key+" ", key+" ", 1)
+		if shown == after {
+			t.Errorf("the example does not show [[route]] %s", key)
+		}
+		after = shown
+	}
 	c := mustParse(t, before+"[[route]]\n"+after)
 	want := []route.Rule{{Match: "plant/{line}/{device}/tele/#", Topic: "telemetry.{line}", Key: "{client_id}"}}
 	if !reflect.DeepEqual(c.Routes, want) {
@@ -110,7 +116,9 @@ max_size = "8GiB"
 max_age = "1d12h"
 segment = "64MiB"
 on_full = "refuse"
+alarm_reserve = "64MiB"
 compression = "none"
+endurance = "120TB"
 [kafka]
 brokers = ["b1:9092", "[::1]:9093"]
 client_id = "c"
@@ -133,9 +141,13 @@ password_file = "pw"
 match = "plant/{line}/#"
 topic = "t.{line}"
 key = "{line}"
+priority = "alarm"
+urgent = false
 [[route]]
 match = "b"
 topic = ""
+priority = "normal"
+urgent = true
 [default_route]
 topic = ""
 key = "{topic}"
@@ -155,13 +167,16 @@ format = "json"
 			MaxPacketBytes: 960 << 10, ReceiveMaximum: 65535, MaxTopicLevels: 8,
 		},
 		Ack: Ack{Window: 100 * time.Millisecond},
-		Log: Log{MaxBytes: 8 << 30, MaxAge: 36 * time.Hour, SegmentBytes: 64 << 20},
+		Log: Log{MaxBytes: 8 << 30, MaxAge: 36 * time.Hour, SegmentBytes: 64 << 20, AlarmReserve: 64 << 20, EnduranceBytes: 120e12},
 		Kafka: Kafka{
 			Brokers: []string{"b1:9092", "[::1]:9093"}, ClientID: "c", BatchBytes: 3 << 20, CreateTopics: true, Partitions: 12,
 			ReplicationFactor: 3, PositionsTopic: "p", TransactionTimeout: 15 * time.Minute, SOCKS5: "proxy:1080", TLS: true,
 			CAFile: "ca", CertFile: "crt", KeyFile: "key", SASL: ScramSHA256, Username: "u", PasswordFile: "pw",
 		},
-		Routes:       []route.Rule{{Match: "plant/{line}/#", Topic: "t.{line}", Key: "{line}"}, {Match: "b", Key: "{client_id}"}},
+		Routes: []route.Rule{
+			{Match: "plant/{line}/#", Topic: "t.{line}", Key: "{line}", Alarm: true},
+			{Match: "b", Key: "{client_id}", Urgent: true},
+		},
 		DefaultRoute: DefaultRoute{Key: "{topic}", DeadLetter: "dead.{node}.{site}"},
 		Status:       Status{Listen: "127.0.0.1:9880", Socket: "/run/s"},
 		Logging:      Logging{Level: slog.LevelDebug, Format: JSON},
@@ -180,6 +195,79 @@ format = "json"
 			if s := &r.sections[i]; !s.repeats && !r.isSet(r.path(s, key)) {
 				t.Errorf("this test does not set [%s] %s", s.name, key)
 			}
+		}
+	}
+}
+
+// An alarm route is urgent unless it says otherwise, wherever the key stands, and
+// no other route is unless it says so. The table knows it too.
+func TestAlarmRoutes(t *testing.T) {
+	for keys, want := range map[string]route.Rule{
+		"":                                       {},
+		`priority = "normal"`:                    {},
+		`priority = "alarm"`:                     {Alarm: true, Urgent: true},
+		"priority = \"alarm\"\nurgent = false":   {Alarm: true},
+		"urgent = false\npriority = \"alarm\"":   {Alarm: true},
+		"priority = \"alarm\"\nurgent = true":    {Alarm: true, Urgent: true},
+		"urgent = true":                          {Urgent: true},
+		"urgent = true\npriority = \"normal\"\n": {Urgent: true},
+	} {
+		// The routes around it say the opposite, which must not reach it.
+		opposite := fmt.Sprintf("[[route]]\nmatch = \"x\"\ntopic = \"x\"\npriority = %q\nurgent = %t\n",
+			map[bool]string{true: "normal", false: "alarm"}[want.Alarm], !want.Urgent)
+		c := mustParse(t, smallest+opposite+"[[route]]\nmatch = \"a\"\ntopic = \"t\"\n"+keys+"\n"+strings.Replace(opposite, "x", "y", 1))
+		if got := c.Routes[1]; got.Alarm != want.Alarm || got.Urgent != want.Urgent {
+			t.Errorf("%q: alarm %t, urgent %t; want %t, %t", keys, got.Alarm, got.Urgent, want.Alarm, want.Urgent)
+		}
+		if got, err := c.Table.Resolve("a", "", ""); err != nil || got.Alarm != want.Alarm || got.Urgent != want.Urgent {
+			t.Errorf("%q: the table says alarm %t, urgent %t, %v; want %t, %t", keys, got.Alarm, got.Urgent, err, want.Alarm, want.Urgent)
+		}
+		if got, err := c.Table.Resolve("elsewhere", "", ""); err != nil || got.Alarm || got.Urgent {
+			t.Errorf("%q: the default route has %+v, %v", keys, got, err)
+		}
+		if !c.HasAlarms() { // one of them always is
+			t.Errorf("%q: no alarm route", keys)
+		}
+	}
+	if mustParse(t, smallest+"[[route]]\nmatch = \"a\"\ntopic = \"t\"\nurgent = true\n").HasAlarms() {
+		t.Error("an urgent route counts as an alarm route")
+	}
+}
+
+// drop-oldest is taken, with a warning, and nobody gets it who did not ask for it.
+func TestDropOldest(t *testing.T) {
+	c, problems := Parse("test.toml", []byte(smallest+"[log]\non_full = \"drop-oldest\"\n"))
+	if c == nil || !c.Log.DropOldest || len(problems) != 1 || problems[0].Severity != Warning {
+		t.Errorf("config %+v, problems %v", c, problems)
+	}
+	if mustParse(t, smallest+"[log]\non_full = \"refuse\"\n").Log.DropOldest || mustParse(t, smallest).Log.DropOldest {
+		t.Error("records are dropped although nobody asked for it")
+	}
+}
+
+// The reserve is less than half of a size; of a part of the file system nobody
+// knows here.
+func TestAlarmReserve(t *testing.T) {
+	alarms := smallest + "[[route]]\nmatch = \"a\"\ntopic = \"t\"\npriority = \"alarm\"\n[log]\n"
+	for keys, want := range map[string]int64{
+		"":                       0,
+		`alarm_reserve = "auto"`: 0,
+		`alarm_reserve = "1MiB"`: 1 << 20,
+		`alarm_reserve = "1TiB"`: 1 << 40,
+		"max_size = \"1GiB\"\nalarm_reserve = \"511MiB\"": 511 << 20,
+		"max_size = \"1GiB\"\nalarm_reserve = \"512MiB\"": -1,
+		"max_size = \"1GiB\"\nalarm_reserve = \"1TiB\"":   -1,
+		"alarm_reserve = \"2GiB\"\nmax_size = \"1GiB\"":   -1,
+		`alarm_reserve = "1023KiB"`:                       -1,
+		`alarm_reserve = "1025GiB"`:                       -1,
+		`alarm_reserve = "0B"`:                            -1,
+	} {
+		c, problems := Parse("test.toml", []byte(alarms+keys+"\n"))
+		if (c != nil) != (want >= 0) || len(problems) != 0 && c != nil || len(problems) != 1 && c == nil {
+			t.Errorf("%q: config %v, problems %v", keys, c, problems)
+		}
+		if c != nil && c.Log.AlarmReserve != want {
+			t.Errorf("%q: %d bytes, want %d", keys, c.Log.AlarmReserve, want)
 		}
 	}
 }
@@ -263,7 +351,7 @@ func kindOf(t *testing.T, s *section, f field) unstable.Kind {
 func TestEveryEnumRejectsBogus(t *testing.T) {
 	enums := map[string][]string{
 		"ack.level":       {"disk"},
-		"log.on_full":     {"refuse"},
+		"log.on_full":     {"refuse", "drop-oldest"},
 		"log.compression": {"zstd", "none"},
 		"kafka.sasl":      {"none", "plain", "scram-sha-256", "scram-sha-512"},
 		"logging.level":   {"debug", "info", "warn", "error"},
@@ -273,7 +361,7 @@ func TestEveryEnumRejectsBogus(t *testing.T) {
 	for path, words := range enums {
 		title, key, _ := strings.Cut(path, ".")
 		s := &section{name: title}
-		for _, bogus := range append([]string{"bogus", "", " ", "memory", "drop-oldest"}, upper(words)...) {
+		for _, bogus := range append([]string{"bogus", "", " ", "memory", "drop-newest"}, upper(words)...) {
 			problems, line, col := problemsOf(s, key, fmt.Sprintf("%q", bogus))
 			if !hasErrorAt(problems, line, col) {
 				t.Errorf("[%s] %s took %q", title, key, bogus)

@@ -149,9 +149,9 @@ type option[T any] struct {
 // that they do not exist yet.
 func choice[T any](dst *T, options []option[T], later ...string) decoder {
 	return func(v value) []fault {
-		words := make([]string, len(options))
+		words, plain := make([]string, len(options)), make([]string, len(options))
 		for i, o := range options {
-			words[i] = strconv.Quote(o.word)
+			words[i], plain[i] = strconv.Quote(o.word), o.word
 		}
 		allowed := strings.Join(words, " or ")
 		s, faults := v.asText("write " + allowed)
@@ -167,7 +167,11 @@ func choice[T any](dst *T, options []option[T], later ...string) decoder {
 		if slices.Contains(later, s) {
 			return v.bad("write "+allowed+", or leave the key out", "%q does not exist in this version", s)
 		}
-		return v.bad("", "is %q; it must be %s", s, allowed)
+		hint := ""
+		if near := closest(strings.ToLower(s), plain); near != "" && distance(strings.ToLower(s), near) <= 2 {
+			hint = fmt.Sprintf("did you mean %q?", near)
+		}
+		return v.bad(hint, "is %q; it must be %s", s, allowed)
 	}
 }
 
@@ -180,7 +184,7 @@ func size[T ~int | ~int64](dst *T, low, high T) decoder {
 		}
 		n, ok := parseSize(s)
 		if !ok {
-			return v.bad(sizeHint, "%q is not a size", s)
+			return v.bad(sizeHintFor(s), "%q is not a size", s)
 		}
 		if n < int64(low) || n > int64(high) {
 			return v.bad("", "is %s; it must be from %s to %s", s, formatSize(int64(low)), formatSize(int64(high)))
@@ -191,6 +195,28 @@ func size[T ~int | ~int64](dst *T, low, high T) decoder {
 }
 
 const sizeHint = `a size is a whole number and its unit: "512B", "256KiB", "16MiB", "8GiB" or "1TiB"`
+
+// sizeHintFor says of a decimal or short unit which ones there are, with the size
+// that was probably meant.
+func sizeHintFor(s string) string {
+	digits := strings.TrimRight(s, "kKmMgGtTiIbB")
+	unit := strings.ToUpper(strings.TrimRight(s[len(digits):], "iIbB"))
+	if _, err := strconv.ParseUint(strings.TrimSpace(digits), 10, 63); err != nil || len(unit) != 1 {
+		return sizeHint
+	}
+	unit = map[string]string{"K": "KiB", "M": "MiB", "G": "GiB", "T": "TiB"}[unit]
+	return fmt.Sprintf("write GiB, MiB or KiB: %q", strings.TrimSpace(digits)+unit)
+}
+
+// usually gives faults that have no better hint this one.
+func usually(hint string, faults []fault) []fault {
+	for i := range faults {
+		if faults[i].hint == "" || faults[i].hint == sizeHint {
+			faults[i].hint = hint
+		}
+	}
+	return faults
+}
 
 // sizeUnits are tried in this order, because each name ends like the last.
 func sizeUnits() []option[int64] {

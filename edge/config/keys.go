@@ -70,14 +70,20 @@ func sectionsOf(c *Config) []section {
 			{"max_size", maxSize(&c.Log)},
 			{"max_age", maxAge(&c.Log.MaxAge)},
 			{"segment", segment(&c.Log.SegmentBytes)},
-			{"on_full", choice(new(string), []option[string]{{word: "refuse"}}, "drop-oldest")},
+			{"on_full", onFull(&c.Log.DropOldest)},
+			{"alarm_reserve", alarmReserve(&c.Log.AlarmReserve)},
 			{"compression", choice(&c.Log.Compress, []option[bool]{{"zstd", true}, {"none", false}})},
+			{"endurance", endurance(&c.Log.EnduranceBytes)},
 		}},
 		{name: "kafka", fields: kafkaFields(&c.Kafka)},
 		{name: "route", repeats: true, fields: []field{
 			{"match", func(v value) []fault { return text(&lastRoute(c).Match, nil)(v) }},
 			{"topic", func(v value) []fault { return text(&lastRoute(c).Topic, nil)(v) }},
 			{"key", func(v value) []fault { return text(&lastRoute(c).Key, recordKey)(v) }},
+			{"priority", func(v value) []fault {
+				return choice(&lastRoute(c).Alarm, []option[bool]{{"normal", false}, {"alarm", true}})(v)
+			}},
+			{"urgent", func(v value) []fault { return boolean(&lastRoute(c).Urgent)(v) }},
 		}},
 		{name: "default_route", fields: []field{
 			{"topic", text(&c.DefaultRoute.Topic, nil)},

@@ -8,6 +8,15 @@ import (
 	"github.com/tributary-edge/tributary/ingest/route"
 )
 
+// fillUrgent makes the alarm routes urgent that say nothing else.
+func (r *reader) fillUrgent() {
+	for i, read := range r.routes {
+		if _, says := read.seen["urgent"]; !says {
+			r.config.Routes[i].Urgent = r.config.Routes[i].Alarm
+		}
+	}
+}
+
 // checkRoutes compiles the routes and puts what is wrong with them where it
 // stands in the file.
 func (r *reader) checkRoutes() {

@@ -58,6 +58,7 @@ func (r *reader) checkTogether() {
 	r.checkLogin()
 	r.checkTopicCreation()
 	r.checkLog()
+	r.checkAlarmsKept()
 	r.checkSocket()
 }
 
@@ -138,6 +139,42 @@ func (r *reader) checkLog() {
 		r.errorAt(r.place("log.max_size"), fmt.Sprintf("[log] max_size is %s; with segments of %s it must be at least %s",
 			formatSize(l.MaxBytes), formatSize(l.SegmentBytes), formatSize(least)), "")
 	}
+	if l.MaxPercent == 0 && 2*l.AlarmReserve >= l.MaxBytes {
+		r.errorAt(r.place("log.alarm_reserve"), fmt.Sprintf("[log] alarm_reserve is %s; it must be less than half of max_size, which is %s",
+			formatSize(l.AlarmReserve), formatSize(l.MaxBytes)), `"auto" is 2% of max_size`)
+	}
+	if l.AlarmReserve > 0 && !r.config.HasAlarms() && !r.partial && !r.failedAtAnyRoute("priority") {
+		r.warnAt(r.place("log.alarm_reserve"), "[log] alarm_reserve does nothing, because no route is for alarms",
+			`priority = "alarm" in the [[route]] of the alarms`)
+	}
+}
+
+// checkAlarmsKept warns that alarms are not kept where the oldest records go.
+func (r *reader) checkAlarmsKept() {
+	const because = `, because [log] on_full is "drop-oldest": alarms are dropped like the rest when they are the oldest`
+	const hint = `on_full = "refuse" keeps what is not in Kafka`
+	if !r.config.Log.DropOldest || !r.config.HasAlarms() {
+		return
+	}
+	if r.config.Log.AlarmReserve > 0 {
+		r.warnAt(r.place("log.alarm_reserve"), "[log] alarm_reserve protects nothing"+because, hint)
+		return
+	}
+	for i, read := range r.routes {
+		if r.config.Routes[i].Alarm {
+			r.warnAt(read.place("priority"), `[[route]] priority: "alarm" protects nothing`+because, hint)
+			return // once is enough
+		}
+	}
+}
+
+func (r *reader) failedAtAnyRoute(key string) bool {
+	for i := range r.routes {
+		if r.failedAt(routePath(i, key)) {
+			return true
+		}
+	}
+	return false
 }
 
 // maxSocketBytes is the longest path of a unix socket on Linux: sun_path less its

@@ -187,10 +187,7 @@ func maxSize(l *Log) decoder {
 			if faults == nil {
 				l.MaxBytes, l.MaxPercent = n, 0
 			}
-			for i := range faults {
-				faults[i].hint = `a part of the file system such as "75%", or a size such as "8GiB"`
-			}
-			return faults
+			return usually(`a part of the file system such as "75%", or a size such as "8GiB"`, faults)
 		}
 		n, err := strconv.Atoi(digits)
 		if err != nil || n < 1 || n > 95 {
@@ -229,6 +226,30 @@ func segment(dst *int64) decoder {
 	}
 }
 
+func onFull(dropOldest *bool) decoder {
+	return func(v value) []fault {
+		if faults := choice(dropOldest, []option[bool]{{"refuse", false}, {"drop-oldest", true}})(v); faults != nil {
+			return faults
+		}
+		if *dropOldest {
+			return v.doubtful(`"refuse" tells devices to wait, and loses nothing`,
+				"%q loses acknowledged records by design: a full log deletes the oldest, which are not in Kafka", v.text)
+		}
+		return nil
+	}
+}
+
+// alarmReserve reads [log] alarm_reserve; "auto" is 0.
+func alarmReserve(dst *int64) decoder {
+	return func(v value) []fault {
+		if v.kind == unstable.String && v.text == "auto" {
+			*dst = 0
+			return nil
+		}
+		return usually(`"auto", or a size such as "64MiB"`, size(dst, 1<<20, 1<<40)(v))
+	}
+}
+
 func replicationFactor(dst *int16) decoder {
 	return func(v value) []fault {
 		const hint = "-1 is what the brokers are set to; 3 is usual"
@@ -246,7 +267,11 @@ func replicationFactor(dst *int16) decoder {
 
 func statusListen(dst *string) decoder {
 	return func(v value) []fault {
-		if faults := text(dst, optional(listenAddress))(v); faults != nil {
+		address := func(s string) (reason, hint string) {
+			_, _, reason, hint = splitAddress(s, "127.0.0.1:9880")
+			return reason, hint
+		}
+		if faults := text(dst, optional(address))(v); faults != nil {
 			return faults
 		}
 		if *dst != "" && !isLoopback(*dst) {
@@ -254,5 +279,39 @@ func statusListen(dst *string) decoder {
 				"everyone who reaches %s can read the status", *dst)
 		}
 		return nil
+	}
+}
+
+const enduranceHint = `the maker's figure (TBW) of how much may be written in the life of the card, such as "120TB"; "" if it is not known`
+
+// endurance reads how much may be written to a card in its life, in the decimal
+// units in which cards are sold.
+func endurance(dst *int64) decoder {
+	return func(v value) []fault {
+		s, faults := v.asText(enduranceHint)
+		if faults != nil {
+			return faults
+		}
+		if s == "" {
+			*dst = 0
+			return nil
+		}
+		for _, unit := range []option[int64]{{"GB", 1}, {"TB", 1e3}, {"PB", 1e6}} {
+			digits, found := strings.CutSuffix(s, unit.word)
+			if !found {
+				continue
+			}
+			count, err := strconv.ParseUint(strings.TrimSpace(digits), 10, 20)
+			if err != nil {
+				break
+			}
+			n := int64(count) * unit.value // GB
+			if n < 1 || n > 1e9 {
+				return v.bad("", "is %s; it must be from 1GB to 1000PB", s)
+			}
+			*dst = n * 1e9
+			return nil
+		}
+		return v.bad(enduranceHint, "%q is not an endurance", s)
 	}
 }

@@ -33,6 +33,7 @@ type Report struct {
 
 	MQTT   MQTT   `json:"mqtt"`
 	Log    Log    `json:"log"`
+	Flash  Flash  `json:"flash"`
 	Uplink Uplink `json:"uplink"`
 }
 
@@ -64,7 +65,62 @@ type Log struct {
 	FlushMeanMs   float64 `json:"flush_mean_ms"`
 	FlushMaxMs    float64 `json:"flush_max_ms"`
 	Failed        string  `json:"failed,omitempty"` // why the log takes nothing more
-	DamagedRanges int     `json:"damaged_ranges"`
+	DamagedRanges int     `json:"damaged_ranges"`   // of files, found at the start
+	Holes         []Hole  `json:"holes"`            // records that the disk has damaged, as far as is known
+
+	LedgerEnded    string `json:"ledger_ended,omitempty"` // why the log had to go on in a new ledger
+	DiskError      string `json:"disk_error,omitempty"`   // the last error of the disk that ended nothing
+	DroppedRecords int64  `json:"dropped_records"`        // by on_full = "drop-oldest", since the start
+	UntoldRecords  int64  `json:"untold_records"`         // dropped, now or before the start, and Kafka does not know yet
+	HasAlarms      bool   `json:"has_alarms"`             // some route is for alarms
+	DropsOldest    bool   `json:"drops_oldest"`           // on_full = "drop-oldest"
+	RefusingAlarms bool   `json:"refusing_alarms"`        // the reserve for alarms is full, too
+	Records        int64  `json:"records"`                // written, since the start
+	ClockSynced    bool   `json:"clock_synced"`           // the time of day is synchronised
+	RoomBytes      int64  `json:"room_bytes"`             // what can still be written, with what packing will save
+	PackedFrom     int64  `json:"packed_from_bytes"`      // so much was packed,
+	PackedTo       int64  `json:"packed_to_bytes"`        // into so much
+
+	Filling           bool    `json:"filling"`              // what is not in Kafka grows
+	GrowthBytesPerDay float64 `json:"growth_bytes_per_day"` // by so much, measured over the last minutes
+	RoomDays          float64 `json:"room_days"`            // so long, when it is filling
+	FullSoon          bool    `json:"full_soon"`            // it is full within a day
+}
+
+// A Hole is a stretch of a ledger, the records From to To-1, that the disk has
+// damaged.
+type Hole struct {
+	Ledger string `json:"ledger"`
+	From   uint64 `json:"from"`
+	To     uint64 `json:"to"`
+}
+
+// Flash says what is written to the device that holds the data directory. Counts
+// are since the start, what is per day or per record is of the last hour.
+type Flash struct {
+	Device string `json:"device,omitempty"` // "" if the kernel shows none
+
+	Bytes        int64 `json:"bytes"` // given to the device by this node
+	LogBytes     int64 `json:"log_bytes"`
+	MetaBytes    int64 `json:"meta_bytes"`
+	JournalBytes int64 `json:"journal_bytes"` // by the file system, for this node
+	JournalKnown bool  `json:"journal_known"` // or else nothing is counted for it
+	Flushes      int64 `json:"flushes"`
+
+	KernelKnown   bool  `json:"kernel_known"`
+	KernelBytes   int64 `json:"kernel_bytes"` // given to the device by all programs, as the kernel counts
+	KernelFlushes int64 `json:"kernel_flushes"`
+
+	WindowSeconds       float64 `json:"window_seconds"` // of what follows; below 60 it is too early to say what a day brings
+	BytesPerDay         float64 `json:"bytes_per_day"`
+	FlushesPerDay       float64 `json:"flushes_per_day"`
+	KernelBytesPerDay   float64 `json:"kernel_bytes_per_day"`
+	KernelFlushesPerDay float64 `json:"kernel_flushes_per_day"`
+	BytesPerRecord      float64 `json:"bytes_per_record"`
+	FlushesPerRecord    float64 `json:"flushes_per_record"`
+
+	EnduranceBytes int64   `json:"endurance_bytes"` // as configured; 0: not known
+	LifeYears      float64 `json:"life_years"`      // of a new card, at the kernel's rate or else our own; 0: not known
 }
 
 // Uplink says how far the records are in Kafka.
@@ -79,44 +135,11 @@ type Uplink struct {
 	SentBytes    uint64    `json:"sent_bytes"`
 	Transactions uint64    `json:"transactions"`
 	DeadLetters  uint64    `json:"dead_letters"`
+	Gaps         uint64    `json:"gaps"`        // records in the dead-letter topic that say that others are gone
+	GapRecords   uint64    `json:"gap_records"` // those others
 	Failed       uint64    `json:"failed"`
 	Fenced       uint64    `json:"fenced"`
 	Cluster      string    `json:"kafka_cluster_id,omitempty"`
-}
-
-// patience is how long the uplink may be away before the node turns yellow.
-const patience = 30 * time.Second
-
-// Judge sets Colour and Reasons.
-func (r *Report) Judge(now time.Time) {
-	r.Colour, r.Reasons = Green, []string{}
-	say := func(c Colour, format string, args ...any) {
-		if c == Red || r.Colour == Green {
-			r.Colour = c
-		}
-		r.Reasons = append(r.Reasons, fmt.Sprintf(format, args...))
-	}
-	if r.Log.Failed != "" {
-		say(Red, "%s; restart the node to go on with a new ledger once the disk is well", r.Log.Failed)
-	}
-	if r.Uplink.State == "stopped" {
-		say(Red, "the uplink has stopped: %s. Nothing is lost: %d records wait. %s", strings.TrimSuffix(r.Uplink.What, "."), r.Uplink.Waiting, r.Uplink.Do)
-	}
-	if r.Log.Refusing && r.Log.NoSegment != "" {
-		say(Red, "devices are told to wait: no further segment can be prepared: %s; tried again every 5 s", r.Log.NoSegment)
-	} else if r.Log.Refusing {
-		say(Red, "the log is full and devices are told to wait: %d records are not in Kafka yet", r.Uplink.Waiting)
-	} else if r.Log.NoSegment != "" {
-		say(Yellow, "no further segment can be prepared: %s; tried again every 5 s", r.Log.NoSegment)
-	} else if r.Log.FreeBytes < r.Log.MaxBytes/5 {
-		say(Yellow, "less than a fifth of the log is free: %s", Bytes(r.Log.FreeBytes))
-	}
-	if r.Uplink.State == "waiting" && now.Sub(r.Uplink.Since) > patience {
-		say(Yellow, "%s. Nothing is lost: %d records wait. %s", strings.TrimSuffix(r.Uplink.What, "."), r.Uplink.Waiting, r.Uplink.Do)
-	}
-	if r.Log.DamagedRanges > 0 {
-		say(Yellow, "the disk has damaged %d stretches of the log: run \"tributary verify\" on the data directory", r.Log.DamagedRanges)
-	}
 }
 
 // Text writes the report for people, on one screen.
@@ -130,15 +153,17 @@ func (r *Report) Text(w io.Writer, now time.Time) error {
 	line("DEVICES", "%d connected on %s", r.MQTT.Connections, strings.Join(r.MQTT.Listen, " "))
 	line("IN", "QoS 0 %d   QoS 1 %d   QoS 2 %d   on disk %d", r.MQTT.Received[0], r.MQTT.Received[1], r.MQTT.Received[2],
 		r.MQTT.Durable[0]+r.MQTT.Durable[1]+r.MQTT.Durable[2])
-	line("LOG", "%s of %s, %s free   flush mean %.1f ms max %.1f ms", Bytes(r.Log.UsedBytes), Bytes(r.Log.MaxBytes),
-		Bytes(r.Log.FreeBytes), r.Log.FlushMeanMs, r.Log.FlushMaxMs)
+	line("LOG", "%s of %s, %s free, %s%s   flush mean %.1f ms max %.1f ms", Bytes(r.Log.UsedBytes), Bytes(r.Log.MaxBytes),
+		Bytes(r.Log.FreeBytes), r.Log.Room(), r.Log.perRecord(), r.Log.FlushMeanMs, r.Log.FlushMaxMs)
+	line("FLASH", "%s", r.Flash.Text())
 	line("UPLINK", "%s   waiting %d records   sent %d (%s) in %d transactions", r.Uplink.State, r.Uplink.Waiting,
 		r.Uplink.Sent, Bytes(int64(r.Uplink.SentBytes)), r.Uplink.Transactions)
 	if r.Uplink.What != "" && len(r.Reasons) == 0 {
 		line("", "%s. %s", strings.TrimSuffix(r.Uplink.What, "."), r.Uplink.Do)
 	}
-	line("REFUSED", "%d (full %d, disk %d, topic %d)   DEAD LETTER %d", r.MQTT.RefusedFull+r.MQTT.RefusedDisk+r.MQTT.RefusedTopic,
-		r.MQTT.RefusedFull, r.MQTT.RefusedDisk, r.MQTT.RefusedTopic, r.Uplink.DeadLetters+r.MQTT.NoRoute)
+	line("REFUSED", "%d (full %d, disk %d, topic %d)   DEAD LETTER %d   GAPS TOLD %d records in %d", r.MQTT.RefusedFull+r.MQTT.RefusedDisk+r.MQTT.RefusedTopic,
+		r.MQTT.RefusedFull, r.MQTT.RefusedDisk, r.MQTT.RefusedTopic, r.Uplink.DeadLetters+r.MQTT.NoRoute,
+		r.Uplink.GapRecords, r.Uplink.Gaps)
 	for _, reason := range r.Reasons {
 		fmt.Fprintf(&b, " ! %s\n", reason)
 	}
