@@ -11,6 +11,7 @@ import (
 
 	"github.com/tributary-edge/tributary/bench/load"
 	"github.com/tributary-edge/tributary/bench/peer"
+	"github.com/tributary-edge/tributary/bench/report"
 	"github.com/tributary-edge/tributary/bench/upstream"
 )
 
@@ -32,15 +33,15 @@ const warmUp = 100_000
 
 // measureForward fills a node while its Kafka is away, lets it forward, and
 // has a plain producer send the very same records.
-func measureForward(ctx context.Context, o options) (r report, err error) {
+func measureForward(ctx context.Context, o options) (r report.Report, err error) {
 	program := filepath.Join(o.dir, "tributary-program")
 	if err := peer.BuildTributary(ctx, program); err != nil {
-		return report{}, err
+		return report.Report{}, err
 	}
 	if o.kafka == "" {
 		k, err := peer.StartKafka(ctx, o.dir)
 		if err != nil {
-			return report{}, err
+			return report.Report{}, err
 		}
 		defer func() { err = errors.Join(err, k.Stop(context.WithoutCancel(ctx))) }()
 		o.kafka = k.Addr
@@ -51,26 +52,26 @@ func measureForward(ctx context.Context, o options) (r report, err error) {
 		fmt.Fprintf(o.log, "backlog %d of %d: %d records\n", w+1, o.windows, o.records)
 		n, err := forwardBacklog(ctx, o, program, topic)
 		if err != nil {
-			return report{}, err
+			return report.Report{}, err
 		}
 		s, l, err := compare(ctx, o, topic, w == 0)
 		if err != nil {
-			return report{}, err
+			return report.Report{}, err
 		}
 		fmt.Fprintf(o.log, "  node %.0f records/s, plain producer %.0f, in large transactions %.0f\n", n, s, l)
 		node, small, large = append(node, n), append(small, s), append(large, l)
 	}
-	return report{
-		Tables: []table{{
+	return report.Report{
+		Tables: []report.Table{{
 			Title:  fmt.Sprintf("A backlog of %d records of %d B into Kafka; medians of %d", o.records, forwardBytes, o.windows),
 			Header: []string{"producer", "transactions of", "records/s", "read back"},
 			Rows: [][]string{
-				{"tributary, from its log, with its position", "1 MiB", fmt.Sprintf("%.0f", median(node)), "each record exactly once"},
-				{"plain transactional producer, from memory", "1 MiB", fmt.Sprintf("%.0f", median(small)), ""},
-				{"plain transactional producer, from memory", "8 MiB", fmt.Sprintf("%.0f", median(large)), ""},
+				{"tributary, from its log, with its position", "1 MiB", fmt.Sprintf("%.0f", report.Median(node)), "each record exactly once"},
+				{"plain transactional producer, from memory", "1 MiB", fmt.Sprintf("%.0f", report.Median(small)), ""},
+				{"plain transactional producer, from memory", "8 MiB", fmt.Sprintf("%.0f", report.Median(large)), ""},
 			},
 		}},
-		Targets: []target{atLeast("backlog: tributary / plain producer, 1 MiB each", medianRatio(node, small), 0.6)},
+		Targets: []report.Target{report.AtLeast("backlog: tributary / plain producer, 1 MiB each", report.MedianRatio(node, small), 0.6)},
 	}, nil
 }
 

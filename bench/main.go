@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"github.com/tributary-edge/tributary/bench/peer"
+	"github.com/tributary-edge/tributary/bench/report"
 )
 
 // options are the flags.
@@ -70,9 +71,9 @@ func run(ctx context.Context, args []string, out, log io.Writer) (met bool, err 
 		return false, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(o.dir)) }()
-	var all report
+	var all report.Report
 	for _, name := range flags.Args() {
-		measure, known := map[string]func(context.Context, options) (report, error){
+		measure, known := map[string]func(context.Context, options) (report.Report, error){
 			"mqtt": measureMQTT, "size": measureSize, "forward": measureForward,
 		}[name]
 		if !known {
@@ -85,7 +86,7 @@ func run(ctx context.Context, args []string, out, log io.Writer) (met bool, err 
 		all.Tables = append(all.Tables, r.Tables...)
 		all.Targets = append(all.Targets, r.Targets...)
 	}
-	return all.met(), all.print(out, o.json)
+	return all.Met(), all.Print(out, o.json)
 }
 
 // makeDir makes a directory that a disk is behind.

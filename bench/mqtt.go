@@ -7,6 +7,7 @@ import (
 
 	"github.com/tributary-edge/tributary/bench/load"
 	"github.com/tributary-edge/tributary/bench/peer"
+	"github.com/tributary-edge/tributary/bench/report"
 )
 
 const payloadBytes = 256
@@ -35,18 +36,18 @@ type contest struct {
 }
 
 // measureMQTT has all servers running and presses one at a time.
-func measureMQTT(ctx context.Context, o options) (report, error) {
+func measureMQTT(ctx context.Context, o options) (report.Report, error) {
 	c, err := startAll(ctx, o)
 	defer c.stop()
 	if err != nil {
-		return report{}, err
+		return report.Report{}, err
 	}
 	many, one, slow := shapes()
 	for w := range o.windows {
 		for _, shape := range []load.Shape{many, one, slow} {
 			fmt.Fprintf(o.log, "window %d of %d, %v\n", w+1, o.windows, shape)
 			if err := c.round(ctx, o, w, shape); err != nil {
-				return report{}, err
+				return report.Report{}, err
 			}
 		}
 	}
@@ -136,8 +137,8 @@ func (r *series) add(ctx context.Context, s *peer.Server, window time.Duration, 
 	return nil
 }
 
-func (c *contest) report(o options) report {
-	t := table{
+func (c *contest) report(o options) report.Report {
+	t := report.Table{
 		Title: fmt.Sprintf("QoS 1, %d B, connections x window; medians of %d windows of %v, taken in turn",
 			payloadBytes, o.windows, o.window),
 		Header: []string{"load", "server", "ack after sync", "msg/s", "p50 ms", "p99 ms", "CPU-s/million"},
@@ -148,19 +149,19 @@ func (c *contest) report(o options) report {
 			r := c.results[s.Name][shape]
 			t.Rows = append(t.Rows, []string{
 				shape.String(), s.Name, map[bool]string{true: "yes", false: "no"}[s.Durable],
-				fmt.Sprintf("%.0f", median(r.perSecond)), fmt.Sprintf("%.2f", median(r.p50)),
-				fmt.Sprintf("%.2f", median(r.p99)), fmt.Sprintf("%.1f", median(r.cpu)),
+				fmt.Sprintf("%.0f", report.Median(r.perSecond)), fmt.Sprintf("%.2f", report.Median(r.p50)),
+				fmt.Sprintf("%.2f", report.Median(r.p99)), fmt.Sprintf("%.1f", report.Median(r.cpu)),
 			})
 		}
-		t.Rows = append(t.Rows, []string{shape.String(), "4 KiB write + fdatasync", "", fmt.Sprintf("%.0f", median(c.raw[shape])), "", "", ""})
+		t.Rows = append(t.Rows, []string{shape.String(), "4 KiB write + fdatasync", "", fmt.Sprintf("%.0f", report.Median(c.raw[shape])), "", "", ""})
 	}
 	ours := c.results["tributary"]
-	return report{
-		Tables: []table{t},
-		Targets: []target{
-			atLeast("100x20: tributary / mosquitto", medianRatio(ours[many].perSecond, c.results["mosquitto"][many].perSecond), 2),
-			atLeast("100x20: tributary / nats", medianRatio(ours[many].perSecond, c.results["nats"][many].perSecond), 20),
-			atLeast("1x100: tributary / raw fdatasync", medianRatio(ours[one].perSecond, c.raw[one]), 20),
+	return report.Report{
+		Tables: []report.Table{t},
+		Targets: []report.Target{
+			report.AtLeast("100x20: tributary / mosquitto", report.MedianRatio(ours[many].perSecond, c.results["mosquitto"][many].perSecond), 2),
+			report.AtLeast("100x20: tributary / nats", report.MedianRatio(ours[many].perSecond, c.results["nats"][many].perSecond), 20),
+			report.AtLeast("1x100: tributary / raw fdatasync", report.MedianRatio(ours[one].perSecond, c.raw[one]), 20),
 		},
 	}
 }

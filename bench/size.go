@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tributary-edge/tributary/bench/peer"
+	"github.com/tributary-edge/tributary/bench/report"
 )
 
 // Megabytes are powers of ten for files, as shops and file listings have
@@ -18,18 +19,18 @@ const megabyte = 1e6
 const settle = 10 * time.Second
 
 // measureSize builds for the gateway and watches a node that nobody uses.
-func measureSize(ctx context.Context, o options) (report, error) {
+func measureSize(ctx context.Context, o options) (report.Report, error) {
 	program := filepath.Join(o.dir, "tributary-arm64")
 	if err := peer.BuildTributary(ctx, program, "GOOS=linux", "GOARCH=arm64"); err != nil {
-		return report{}, err
+		return report.Report{}, err
 	}
 	info, err := os.Stat(program)
 	if err != nil {
-		return report{}, err
+		return report.Report{}, err
 	}
 	s, err := startTributary(ctx, o.dir)
 	if err != nil {
-		return report{}, err
+		return report.Report{}, err
 	}
 	defer s.Stop()
 	fmt.Fprintf(o.log, "watching an idle node for %v\n", settle)
@@ -39,11 +40,11 @@ func measureSize(ctx context.Context, o options) (report, error) {
 		select {
 		case <-time.After(100 * time.Millisecond):
 		case <-ctx.Done():
-			return report{}, ctx.Err()
+			return report.Report{}, ctx.Err()
 		}
 	}
-	return report{Targets: []target{
-		atMost("binary for arm64, stripped, MB", float64(info.Size())/megabyte, 20),
-		atMost("memory of an idle node (RSS), MB", float64(rss)/megabyte, 25),
+	return report.Report{Targets: []report.Target{
+		report.AtMost("binary for arm64, stripped, MB", float64(info.Size())/megabyte, 20),
+		report.AtMost("memory of an idle node (RSS), MB", float64(rss)/megabyte, 25),
 	}}, nil
 }

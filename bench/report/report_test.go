@@ -1,4 +1,4 @@
-package main
+package report
 
 import (
 	"strings"
@@ -10,26 +10,26 @@ func TestMedian(t *testing.T) {
 		values []float64
 		want   float64
 	}{{nil, 0}, {[]float64{3}, 3}, {[]float64{9, 1, 5}, 5}, {[]float64{4, 1, 2, 3}, 2.5}} {
-		if got := median(c.values); got != c.want {
+		if got := Median(c.values); got != c.want {
 			t.Errorf("median of %v is %v, want %v", c.values, got, c.want)
 		}
 	}
-	if got := medianRatio([]float64{10, 40, 90}, []float64{5, 10, 30}); got != 3 {
+	if got := MedianRatio([]float64{10, 40, 90}, []float64{5, 10, 30}); got != 3 {
 		t.Errorf("median ratio %v, want 3", got)
 	}
 }
 
 func TestTargets(t *testing.T) {
-	r := report{Targets: []target{atLeast("speed", 2, 2), atMost("size", 20, 20)}}
-	if !r.met() {
+	r := Report{Targets: []Target{AtLeast("speed", 2, 2), AtMost("size", 20, 20)}}
+	if !r.Met() {
 		t.Error("a bound that is just kept counts as missed")
 	}
-	r.Targets = append(r.Targets, atMost("memory", 25.1, 25))
-	if r.met() {
+	r.Targets = append(r.Targets, AtMost("memory", 25.1, 25))
+	if r.Met() {
 		t.Error("a missed bound was not noticed")
 	}
 	var out strings.Builder
-	if err := r.print(&out, false); err != nil || !strings.Contains(out.String(), "MISSED") {
+	if err := r.Print(&out, false); err != nil || !strings.Contains(out.String(), "MISSED") {
 		t.Errorf("printed %q, %v", out.String(), err)
 	}
 }

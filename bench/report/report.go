@@ -1,4 +1,5 @@
-package main
+// Package report prints what was measured, and holds it against its targets.
+package report
 
 import (
 	"encoding/json"
@@ -9,21 +10,21 @@ import (
 	"text/tabwriter"
 )
 
-// A report is what was measured and what was asked for.
-type report struct {
-	Tables  []table  `json:"tables"`
-	Targets []target `json:"targets"`
+// A Report is what was measured and what was asked for.
+type Report struct {
+	Tables  []Table  `json:"tables"`
+	Targets []Target `json:"targets"`
 }
 
-// A table is printed as it is.
-type table struct {
+// A Table is printed as it is.
+type Table struct {
 	Title  string     `json:"title"`
 	Header []string   `json:"header"`
 	Rows   [][]string `json:"rows"`
 }
 
-// A target is one figure with the bound it must keep.
-type target struct {
+// A Target is one figure with the bound it must keep.
+type Target struct {
 	Name  string  `json:"name"`
 	Got   float64 `json:"got"`
 	Bound float64 `json:"bound"`
@@ -31,20 +32,23 @@ type target struct {
 	Met   bool    `json:"met"`
 }
 
-func atLeast(name string, got, bound float64) target {
-	return target{Name: name, Got: got, Bound: bound, Met: got >= bound}
+// AtLeast is a target with a lower bound.
+func AtLeast(name string, got, bound float64) Target {
+	return Target{Name: name, Got: got, Bound: bound, Met: got >= bound}
 }
 
-func atMost(name string, got, bound float64) target {
-	return target{Name: name, Got: got, Bound: bound, Most: true, Met: got <= bound}
+// AtMost is a target with an upper bound.
+func AtMost(name string, got, bound float64) Target {
+	return Target{Name: name, Got: got, Bound: bound, Most: true, Met: got <= bound}
 }
 
-func (r report) met() bool {
-	return !slices.ContainsFunc(r.Targets, func(t target) bool { return !t.Met })
+// Met says whether every target was.
+func (r Report) Met() bool {
+	return !slices.ContainsFunc(r.Targets, func(t Target) bool { return !t.Met })
 }
 
-// print writes the tables and the targets, for a reader or for a program.
-func (r report) print(w io.Writer, asJSON bool) error {
+// Print writes the tables and the targets, for a reader or for a program.
+func (r Report) Print(w io.Writer, asJSON bool) error {
 	if asJSON {
 		return json.NewEncoder(w).Encode(r)
 	}
@@ -72,9 +76,9 @@ func (r report) print(w io.Writer, asJSON bool) error {
 	return tw.Flush()
 }
 
-// median returns the middle one, or the mean of the two in the middle; 0 of
+// Median returns the middle one, or the mean of the two in the middle; 0 of
 // none.
-func median(values []float64) float64 {
+func Median(values []float64) float64 {
 	if len(values) == 0 {
 		return 0
 	}
@@ -83,12 +87,12 @@ func median(values []float64) float64 {
 	return (sorted[(n-1)/2] + sorted[n/2]) / 2
 }
 
-// medianRatio is the median of a[i]/b[i]: what was measured side by side is
+// MedianRatio is the median of a[i]/b[i]: what was measured side by side is
 // compared first.
-func medianRatio(a, b []float64) float64 {
+func MedianRatio(a, b []float64) float64 {
 	var ratios []float64
 	for i := range min(len(a), len(b)) {
 		ratios = append(ratios, a[i]/b[i])
 	}
-	return median(ratios)
+	return Median(ratios)
 }
