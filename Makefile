@@ -7,6 +7,10 @@ GOFUMPT   := bin/gofumpt-v0.12.0
 KAFKA_SH  := deploy/kafka-dev/kafka.sh
 FUZZTIME  ?= 30s
 ROUNDS    ?= 200
+MINUTES   ?= 10
+QUOTA     ?= 8000000000
+DAYS      ?= 14
+SEEDS     ?= 1000000
 MAX_BYTES := 20971520 # of the binary for a gateway: 20 MiB
 
 # need COMMAND,PACKAGE: installs a missing command as root on Debian, or says how.
@@ -16,7 +20,7 @@ need = @command -v $(1) >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-ge
 
 .DEFAULT_GOAL := help
 .PHONY: help build test check fmt vet tidy lint race fuzz cover arm demo format teeth \
-	kafka-up kafka-down test-uplink test-kafka test-powercut bench bench-forward
+	test-crash kafka-up kafka-down test-uplink test-kafka test-powercut test-uml test-device test-flash test-outage bench bench-forward bench-log
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -46,7 +50,7 @@ tidy:
 	cd bench && $(GO) mod tidy -diff
 
 lint: $(LINT) ## golangci-lint (the first time builds it: about 5 minutes)
-	$(LINT) run --build-tags kafka,powercut ./...
+	$(LINT) run --build-tags kafka,powercut,device,outage ./...
 	cd bench && ../$(LINT) run ./...
 
 # Lint tools are built outside go.mod, which would otherwise carry their 200 dependencies.
@@ -75,7 +79,8 @@ teeth: ## with each promise broken on purpose, a test must fail
 		if $(GO) test -tags $$tag -count=1 -run $$run $$pkg >/dev/null 2>&1; \
 		then echo "$$pkg $$run passes with $$tag"; exit 1; \
 		else echo "$$pkg $$run fails with $$tag, as it must"; fi; }; \
-	broken break_fsync ./log/store/ '^TestCrash$$'; \
+	for tag in break_fsync break_retry break_header break_padding; do broken $$tag ./log/store/ '^TestCrash$$'; done; \
+	broken break_truncate ./log/store/ '^TestRot$$'; \
 	broken break_fence ./sync/uplink/ '^TestChaos$$'; \
 	broken break_qos2 ./edge/ '^TestQoS2OverRestart$$'
 
@@ -105,9 +110,9 @@ kafka-down: ## stop it
 test-uplink: export KAFKA_PORT = 19092
 test-uplink: export KAFKA_CTRL_PORT = 19093
 test-uplink: export KAFKA_ACL = 1
-test-uplink: ## the way to Kafka alone, against the real Kafka
+test-uplink: ## the way to Kafka alone, and a node with a wrong clock, against the real Kafka
 	$(KAFKA_SH) up
-	KAFKA=127.0.0.1:$$KAFKA_PORT $(GO) test -tags kafka -count=1 -timeout 20m -v -run Real ./sync/uplink/; \
+	KAFKA=127.0.0.1:$$KAFKA_PORT $(GO) test -tags kafka -count=1 -timeout 20m -v -run 'Real|^TestWrongClock$$' ./sync/uplink/ ./edge/; \
 		code=$$?; $(KAFKA_SH) down; exit $$code
 
 test-kafka: ## the whole chain against the real Kafka, with kills and black holes (root)
@@ -116,12 +121,41 @@ test-kafka: ## the whole chain against the real Kafka, with kills and black hole
 	$(call need,mosquitto_pub,mosquitto-clients)
 	$(GO) test -tags kafka -count=1 -timeout 40m -v ./edge/edgetest/
 
-test-powercut: ## ROUNDS power cuts on a real ext4 (root)
+test-crash: ## SEEDS random lives of a log with power cuts and a failing disk (default 1000000: 20 minutes on 2 cores)
+	SEEDS=$(SEEDS) $(GO) test -count=1 -timeout 24h -v -run '^TestCrash$$' ./log/store/
+
+test-powercut: ## ROUNDS power cuts, half on ext4, half on XFS (root; FS=ext4 for one alone)
 	$(call need,mkfs.ext4,e2fsprogs)
-	ROUNDS=$(ROUNDS) $(GO) test -tags powercut -count=1 -timeout 60m -v -run PowerCut ./log/store/
+ifneq ($(FS),ext4)
+	$(call need,mkfs.xfs,xfsprogs)
+endif
+	ROUNDS=$(ROUNDS) $(GO) test -tags powercut -count=1 -timeout 60m -v -run '^TestPowerCut' ./log/store/
+
+test-uml: ## ROUNDS guests with a kernel of their own, each killed at any moment (root)
+	$(call need,mkfs.ext4,e2fsprogs)
+	$(call need,linux.uml,user-mode-linux)
+	ROUNDS=$(ROUNDS) $(GO) test -tags powercut -count=1 -timeout 60m -v -run '^TestUML' ./log/store/
+
+test-outage: ## how long 8 GB bear an outage of Kafka at 200 records/s, in scaled time (half an hour; QUOTA, DAYS)
+	QUOTA=$(QUOTA) DAYS=$(DAYS) $(GO) test -tags outage -count=1 -timeout 3h -v -run '^TestOutage$$' ./log/store/
+
+test-device: ## what a commit and a start cost the device, counted on a real ext4 (root)
+	$(call need,mkfs.ext4,e2fsprogs)
+	$(call need,losetup,mount)
+	$(GO) test -tags device -count=1 -timeout 10m -v -run 'Device$$' ./log/store/
+
+test-flash: ## MINUTES of telemetry on a real ext4: the card's life, and the node's figure of it (root)
+	$(call need,mkfs.ext4,e2fsprogs)
+	MINUTES=$(MINUTES) $(GO) test -tags device -count=1 -timeout 90m -v -run FlashLife ./edge/
 
 bench: ## speed beside mosquitto, nats-server and the bare disk; sizes
 	cd bench && $(GO) run . $(BENCH) mqtt size
+
+bench-log: ROUNDS = 12
+bench-log: ## the log beside other logs and the bare disk, in ROUNDS rounds (root; 4 GiB)
+	$(call need,mkfs.ext4,e2fsprogs)
+	$(call need,losetup,mount)
+	cd bench && $(GO) run ./logs -rounds $(ROUNDS) $(BENCH)
 
 bench-forward: ## a backlog to the real Kafka, against a plain producer
 	cd bench && $(GO) run . $(BENCH) forward

@@ -22,6 +22,7 @@ var layers = map[string][]string{
 
 	"log/disk":          {"golang.org/x/sys/unix"},
 	"log/disk/disktest": {"log/disk"},
+	"log/disk/loopdisk": {"golang.org/x/sys/unix"},
 	"log/record":        {"."},
 	"log/group":         {".", "log/record", "github.com/klauspost/compress/zstd"},
 	"log/segment":       {".", "log/disk", "log/record", "log/group"},
@@ -30,7 +31,8 @@ var layers = map[string][]string{
 		".", "log/disk", "log/record", "log/group", "log/segment", "log/clock",
 		"github.com/klauspost/compress/zstd",
 	},
-	"log/meta": {".", "go.etcd.io/bbolt/..."},
+	"log/meta":  {".", "go.etcd.io/bbolt/..."},
+	"log/flash": {},
 
 	"sync/uplink": {".", "log/record", "github.com/twmb/franz-go/...", "golang.org/x/net/proxy"},
 
@@ -39,6 +41,7 @@ var layers = map[string][]string{
 
 	"edge/config":   {"ingest/route", "github.com/pelletier/go-toml/v2/..."},
 	"edge/status":   {},
+	"edge/doctor":   {"edge/config", "edge/status", "log/disk", "log/clock"},
 	"edge":          {".", "log/...", "sync/...", "ingest/...", "edge/config", "edge/status"},
 	"edge/edgetest": {".", "edge", "edge/config", "log/...", "firmware-sim/...", "github.com/twmb/franz-go/..."},
 
