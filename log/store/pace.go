@@ -108,6 +108,8 @@ func (l *Log) Forwarded(id tributary.LedgerID, next tributary.LSN) {
 	defer l.mu.Unlock()
 	if was, known := l.forwarded[id]; next > was || !known {
 		l.forwarded[id] = next
-		signal(l.consumed)
+		if !l.spare || l.full || l.more <= l.opt.AlarmReserve+l.capacity() { // or else it wakes for nothing, commit after commit
+			signal(l.consumed)
+		}
 	}
 }
