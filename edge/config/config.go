@@ -79,7 +79,7 @@ type Log struct {
 	MaxPercent   int           // max_size = "75%" of the file system, 1 to 95, the default; 0 when MaxBytes counts
 	MaxBytes     int64         // max_size = "8GiB", at least 4 segments; 0 when MaxPercent counts
 	MaxAge       time.Duration // max_age: records in Kafka are deleted after it; 0 keeps them while there is room; default 30d
-	SegmentBytes int64         // segment: 4MiB to 64MiB, in steps of 4KiB; default 16MiB
+	SegmentBytes int64         // segment: 4MiB to 64MiB, in steps of 4KiB; default 12MiB
 	Compress     bool          // compression: "zstd", the default, or "none"
 
 	// DropOldest is on_full = "drop-oldest": when the log is full, the oldest
@@ -215,7 +215,7 @@ func defaults() *Config {
 			MaxTopicLevels: 32,
 		},
 		Ack: Ack{WindowAuto: true},
-		Log: Log{MaxPercent: 75, MaxAge: 30 * day, SegmentBytes: 16 << 20, Compress: true},
+		Log: Log{MaxPercent: 75, MaxAge: 30 * day, SegmentBytes: 12 << 20, Compress: true},
 		Kafka: Kafka{
 			ClientID:           "tributary",
 			Linger:             time.Second,

@@ -153,7 +153,9 @@ func testRestart(t *testing.T, d *loopdisk.Disk) {
 		l.send(100, 1000)
 	}
 	full := l.Stats().UsedBytes
-	l.send(100, 30_000) // half of it
+	for l.Stats().UsedBytes-full < l.opt.SegmentBytes*95/100 { // almost all of it
+		l.send(100, 1000)
+	}
 	newest, files := l.Stats().UsedBytes-full, int64(l.lastSegment())
 	l.close()
 

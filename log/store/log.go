@@ -25,7 +25,7 @@ import (
 
 // Options of a log. The zero value of a field means its default.
 type Options struct {
-	SegmentBytes int64         // default 16 MiB; at least segment.MinBytes, a multiple of 4 KiB
+	SegmentBytes int64         // default 12 MiB; at least segment.MinBytes, a multiple of 4 KiB
 	MaxBytes     int64         // of all segments together; default 4 segments, which is also the least
 	MaxAge       time.Duration // forwarded segments older than this are freed; 0 keeps them while there is room
 	Window       time.Duration // how long a group waits for company; ends early at 64 KiB

@@ -45,7 +45,7 @@ func (e *RotError) Error() string {
 // was acknowledged. Only one process may have a log open; see disk.Lock.
 func Open(fsys disk.FS, opt Options) (*Log, Recovery, error) {
 	if opt.SegmentBytes == 0 {
-		opt.SegmentBytes = 16 << 20
+		opt.SegmentBytes = 12 << 20
 	}
 	opt.MaxBytes = max(opt.MaxBytes, minSegments*opt.SegmentBytes)
 	if opt.Clock.Wall == nil {
