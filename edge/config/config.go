@@ -44,16 +44,6 @@ type Node struct {
 	Site    string // site: a-z, 0-9, '.', '_', '-'; part of the transactional.id; default "default"
 }
 
-// MQTT is [mqtt]: the door for devices.
-type MQTT struct {
-	Listen         []string // listen: HOST:PORT each; default 127.0.0.1:1883
-	AllowAnonymous bool     // allow_anonymous: listen beyond loopback without any authentication; default false
-	MaxClients     int      // max_clients: 1 to 100000; default 1000
-	MaxPacketBytes int      // max_packet: 1KiB to 960KiB, so that a record fits Kafka's default limit; default 256KiB
-	ReceiveMaximum uint16   // receive_maximum: unacknowledged QoS 1 and 2 messages per device, at least 1; default 1024
-	MaxTopicLevels int      // max_topic_levels: 1 to 128; default 32
-}
-
 // Ack is [ack]: when a device gets its acknowledgement. Its key level takes only
 // "disk" in this version: after the record is on this node's disk.
 type Ack struct {
@@ -80,7 +70,7 @@ type Log struct {
 	MaxBytes     int64         // max_size = "8GiB", at least 4 segments; 0 when MaxPercent counts
 	MaxAge       time.Duration // max_age: records in Kafka are deleted after it; 0 keeps them while there is room; default 30d
 	SegmentBytes int64         // segment: 4MiB to 64MiB, in steps of 4KiB; default 12MiB
-	Compress     bool          // compression: "zstd", the default, or "none"
+	Compression  Compression   // compression: auto, the default, zstd or none
 
 	// DropOldest is on_full = "drop-oldest": when the log is full, the oldest
 	// segment goes, and a gap record says in Kafka what went. The default is
@@ -94,6 +84,24 @@ type Log struct {
 	AlarmReserve int64
 
 	EnduranceBytes int64 // endurance: how much may be written to the card in its life; default 0, not known
+}
+
+// Compression is when groups are compressed as they are written.
+type Compression int
+
+// The values of Compression. With the first, what a disk is made of decides: an SD
+// card or eMMC wears with each page, and elsewhere the processor's time counts
+// for more. What lies in a log that runs short of room is compressed in any case.
+const (
+	CompressAuto Compression = iota
+	CompressAlways
+	CompressNever
+)
+
+// On says whether groups are compressed on a disk that is flash, an SD card or
+// eMMC, or is not.
+func (c Compression) On(flash bool) bool {
+	return c == CompressAlways || c == CompressAuto && flash
 }
 
 // Kafka is [kafka]: where the records go.
@@ -215,7 +223,7 @@ func defaults() *Config {
 			MaxTopicLevels: 32,
 		},
 		Ack: Ack{WindowAuto: true},
-		Log: Log{MaxPercent: 75, MaxAge: 30 * day, SegmentBytes: 12 << 20, Compress: true},
+		Log: Log{MaxPercent: 75, MaxAge: 30 * day, SegmentBytes: 12 << 20},
 		Kafka: Kafka{
 			ClientID:           "tributary",
 			Linger:             time.Second,

@@ -114,6 +114,17 @@ func list(dst *[]string, judge check, example string) decoder {
 	}
 }
 
+// listOrNone reads a list that may be empty.
+func listOrNone(dst *[]string, judge check, example string) decoder {
+	return func(v value) []fault {
+		if v.kind == unstable.Array && len(v.items) == 0 {
+			*dst = nil
+			return nil
+		}
+		return list(dst, judge, example)(v)
+	}
+}
+
 func boolean(dst *bool) decoder {
 	return func(v value) []fault {
 		if v.kind != unstable.Bool {
@@ -191,6 +202,17 @@ func size[T ~int | ~int64](dst *T, low, high T) decoder {
 		}
 		*dst = T(n)
 		return nil
+	}
+}
+
+// sizeOrNone reads what size does; "" is 0.
+func sizeOrNone(dst *int, low, high int) decoder {
+	return func(v value) []fault {
+		if v.kind == unstable.String && v.text == "" {
+			*dst = 0
+			return nil
+		}
+		return usually(`a size such as "64KiB", or "" for no limit`, size(dst, low, high)(v))
 	}
 }
 

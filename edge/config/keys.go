@@ -54,14 +54,7 @@ func sectionsOf(c *Config) []section {
 			{"data_dir", dataDir(&c.Node.DataDir)},
 			{"site", text(&c.Node.Site, siteName)},
 		}},
-		{name: "mqtt", fields: []field{
-			{"listen", list(&c.MQTT.Listen, listenAddress, `listen = ["127.0.0.1:1883"]`)},
-			{"allow_anonymous", boolean(&c.MQTT.AllowAnonymous)},
-			{"max_clients", integer(&c.MQTT.MaxClients, 1, 100_000)},
-			{"max_packet", maxPacket(&c.MQTT.MaxPacketBytes)},
-			{"receive_maximum", integer(&c.MQTT.ReceiveMaximum, 1, 65535)},
-			{"max_topic_levels", integer(&c.MQTT.MaxTopicLevels, 1, 128)},
-		}},
+		{name: "mqtt", fields: mqttFields(&c.MQTT)},
 		{name: "ack", fields: []field{
 			{"level", choice(new(string), []option[string]{{word: "disk"}}, "memory", "replicated")},
 			{"window", ackWindow(&c.Ack)},
@@ -72,7 +65,7 @@ func sectionsOf(c *Config) []section {
 			{"segment", segment(&c.Log.SegmentBytes)},
 			{"on_full", onFull(&c.Log.DropOldest)},
 			{"alarm_reserve", alarmReserve(&c.Log.AlarmReserve)},
-			{"compression", choice(&c.Log.Compress, []option[bool]{{"zstd", true}, {"none", false}})},
+			{"compression", choice(&c.Log.Compression, []option[Compression]{{"auto", CompressAuto}, {"zstd", CompressAlways}, {"none", CompressNever}})},
 			{"endurance", endurance(&c.Log.EnduranceBytes)},
 		}},
 		{name: "kafka", fields: kafkaFields(&c.Kafka)},
@@ -100,6 +93,33 @@ func sectionsOf(c *Config) []section {
 			})},
 			{"format", choice(&c.Logging.Format, []option[LogFormat]{{"auto", Auto}, {"text", Text}, {"json", JSON}})},
 		}},
+	}
+}
+
+func mqttFields(m *MQTT) []field {
+	return []field{
+		{"listen", listOrNone(&m.Listen, listenAddress, `listen = ["127.0.0.1:1883"]`)},
+		{"listen_tls", listOrNone(&m.ListenTLS, listenAddress, `listen_tls = ["0.0.0.0:8883"]`)},
+		{"listen_ws", listOrNone(&m.ListenWS, listenAddress, `listen_ws = ["127.0.0.1:9001"]`)},
+		{"tls_cert_file", text(&m.TLSCertFile, nil)},
+		{"tls_key_file", text(&m.TLSKeyFile, nil)},
+		{"tls_client_ca_file", text(&m.TLSClientCAFile, nil)},
+		{"tls_crl_file", text(&m.TLSCRLFile, nil)},
+		{"certificate_user", choice(&m.CertificateUser, []option[string]{{"auto", ""}, {"cn", "cn"}, {"san", "san"}, {"none", "none"}})},
+		{"password_file", text(&m.PasswordFile, nil)},
+		{"acl_file", text(&m.ACLFile, nil)},
+		{"jwt_keys_file", text(&m.JWTKeysFile, nil)},
+		{"jwt_issuer", text(&m.JWTIssuer, nil)},
+		{"jwt_audience", text(&m.JWTAudience, nil)},
+		{"client_id_is", choice(&m.ClientIDIs, []option[string]{{"any", ""}, {"username", "username"}, {"prefix", "prefix"}})},
+		{"allow_anonymous", boolean(&m.AllowAnonymous)},
+		{"max_clients", integer(&m.MaxClients, 1, 100_000)},
+		{"max_connections_per_address", integer(&m.MaxConnectionsPerAddress, 0, 100_000)},
+		{"max_messages_per_second", integer(&m.MaxMessagesPerSecond, 0, 1_000_000)},
+		{"max_bytes_per_second", sizeOrNone(&m.MaxBytesPerSecond, 1<<10, 1<<30)},
+		{"max_packet", maxPacket(&m.MaxPacketBytes)},
+		{"receive_maximum", integer(&m.ReceiveMaximum, 1, 65535)},
+		{"max_topic_levels", integer(&m.MaxTopicLevels, 1, 128)},
 	}
 }
 

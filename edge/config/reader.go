@@ -287,7 +287,11 @@ func (r *reader) unknownKey(s *section, at span, key string) {
 		}
 	}
 	if secretAt(key) >= 0 {
-		hint = "no secrets in this file: put the password into a file of its own and name that with [kafka] password_file"
+		title := "[kafka]"
+		if s != nil && s.field("password_file") != nil {
+			title = s.title()
+		}
+		hint = "no secrets in this file: put the password into a file of its own and name that with " + title + " password_file"
 	}
 	r.errorAt(at, message, hint)
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/pelletier/go-toml/v2"
@@ -53,32 +52,13 @@ func (r *reader) checkTogether() {
 		r.errorAt(r.place("kafka.brokers"), "[kafka] brokers is missing: it is the one key without a default",
 			`brokers = ["broker1.example.com:9092"] under [kafka]`)
 	}
-	r.checkListeners()
+	r.checkDoor()
 	r.checkTLS()
 	r.checkLogin()
 	r.checkTopicCreation()
 	r.checkLog()
 	r.checkAlarmsKept()
 	r.checkSocket()
-}
-
-// checkListeners keeps an open door closed: this version cannot tell devices
-// apart.
-func (r *reader) checkListeners() {
-	m, status := &r.config.MQTT, r.config.Status.Listen
-	if slices.Contains(m.Listen, status) && !strings.HasSuffix(status, ":0") {
-		r.errorAt(r.place("status.listen"), fmt.Sprintf("[status] listen: %q is taken by [mqtt] listen", status), `listen = "127.0.0.1:9880"`)
-	}
-	if m.AllowAnonymous || r.failedAt("mqtt.allow_anonymous") {
-		return
-	}
-	for i, address := range m.Listen {
-		if !isLoopback(address) {
-			r.errorAt(r.place(itemPath("mqtt.listen", i)),
-				fmt.Sprintf("[mqtt] listen: %q is open to the network, and this version has no authentication", address),
-				`add allow_anonymous = true if every device there may publish, or listen = ["127.0.0.1:1883"]`)
-		}
-	}
 }
 
 func (r *reader) checkTLS() {
