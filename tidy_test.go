@@ -36,8 +36,15 @@ var layers = map[string][]string{
 
 	"sync/uplink": {".", "log/record", "github.com/twmb/franz-go/...", "golang.org/x/net/proxy"},
 
-	"ingest/route": {"."},
-	"ingest":       {".", "log/record", "ingest/route", "github.com/mochi-mqtt/server/v2/..."},
+	"ingest/packet":  {"github.com/mochi-mqtt/server/v2/packets"},
+	"ingest/route":   {"."},
+	"ingest/topic":   {},
+	"ingest/session": {".", "log/record", "ingest/topic"},
+	"ingest/auth":    {"github.com/golang-jwt/jwt/v5", "golang.org/x/crypto/argon2"},
+	"ingest": {
+		".", "log/record", "ingest/auth", "ingest/packet", "ingest/session", "ingest/topic",
+		"github.com/mochi-mqtt/server/v2/packets", "github.com/coder/websocket", "golang.org/x/sys/unix",
+	},
 
 	"edge/config":   {"ingest/route", "github.com/pelletier/go-toml/v2/..."},
 	"edge/status":   {},
@@ -46,8 +53,8 @@ var layers = map[string][]string{
 	"edge/edgetest": {".", "edge", "edge/config", "log/...", "firmware-sim/...", "github.com/twmb/franz-go/..."},
 
 	"cmd/tributary": {
-		".", "edge/...", "log/...", "firmware-sim/...",
-		"github.com/spf13/cobra", "github.com/twmb/franz-go/...", "golang.org/x/term",
+		".", "edge/...", "ingest/auth", "log/...", "firmware-sim/...",
+		"github.com/spf13/cobra", "github.com/twmb/franz-go/...", "golang.org/x/term", "github.com/KimMachineGun/automemlimit/memlimit",
 	},
 
 	"firmware-sim":          {"firmware-sim/...", "golang.org/x/term"},
@@ -227,6 +234,9 @@ func isTable(v *ast.ValueSpec) bool {
 	switch v := v.Values[0].(type) {
 	case *ast.CompositeLit:
 		return true
+	case *ast.UnaryExpr:
+		_, literal := v.X.(*ast.CompositeLit) // &Error{…}
+		return literal
 	case *ast.CallExpr:
 		if _, bytes := v.Fun.(*ast.ArrayType); bytes {
 			return true // []byte("key")

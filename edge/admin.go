@@ -36,6 +36,12 @@ func (n *Node) Report() status.Report {
 		},
 		Uplink: n.up.snapshot(),
 	}
+	r.MQTT.Sessions, r.MQTT.Retained, r.MQTT.Subscriptions, r.MQTT.Sent = d.Sessions, d.Retained, d.Subscribers, d.Sent
+	r.MQTT.SubscribersLost, r.MQTT.RefusedClients = d.Refused.QueueLost+d.Refused.FanoutLost, d.Refused.Denied+d.Refused.TooMany
+	if why := n.badReload.Load(); why != nil {
+		r.MQTT.BadReload = *why
+	}
+	r.MQTT.Doubts = n.guard.Doubts(time.Now())
 	for _, a := range n.door.Addrs() {
 		r.MQTT.Listen = append(r.MQTT.Listen, a.String())
 	}

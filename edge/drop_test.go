@@ -65,7 +65,7 @@ func TestDropOldestOverCrashes(t *testing.T) {
 		gaps++
 	})
 	t.Logf("%d sent, %d missing, %d gaps have %d records", sent, missing, gaps, told)
-	if missing == 0 || missing > told || told > missing+gaps { // a gap may have the record that opens its ledger
+	if missing == 0 || missing > told || told > missing+3*gaps { // a gap may have the records that open its ledger, end a session and open the next
 		t.Errorf("seed %d: of %d messages %d are missing; %d gaps have %d records", seed, sent, missing, gaps, told)
 	}
 }

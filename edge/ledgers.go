@@ -9,29 +9,47 @@ import (
 	"github.com/tributary-edge/tributary/log/store"
 )
 
-// ledgerReader reads one ledger after another: the live one is another after a
-// write to the disk has failed. It is for one goroutine.
+// ledgerReader reads ledgers from any record on: the live one, which is another
+// after a write to the disk has failed, and now and then an older one for a
+// subscriber who was away. It is for one goroutine.
 type ledgerReader struct {
-	log *store.Log
-	r   *store.Reader // of the ledger that was read last; nil at first
+	log    *store.Log
+	r      *store.Reader // of the ledger that was read last; nil at first
+	before *store.Reader // of the one before it; nil at first
+	next   tributary.LSN // a group starts here in the ledger that was read last
 }
 
 // Read implements ingest.Reader.
 func (l *ledgerReader) Read(ctx context.Context, ledger tributary.LedgerID, from tributary.LSN, maxBytes int) (record.Chunk, error) {
 	if l.r == nil || l.r.Ledger() != ledger {
+		l.r, l.before, l.next = l.before, l.r, 0
+	}
+	if l.r == nil || l.r.Ledger() != ledger {
 		r, err := l.log.Reader(ledger)
 		if err != nil {
 			return record.Chunk{}, err
 		}
-		l.Close()
+		if l.r != nil {
+			l.r.Close()
+		}
 		l.r = r
 	}
-	return l.r.Read(ctx, from, maxBytes)
+	if from != l.next {
+		from = l.r.GroupStart(from)
+	}
+	c, err := l.r.Read(ctx, from, maxBytes)
+	if err == nil {
+		l.next = c.Next
+	}
+	return c, err
 }
 
+// Close frees what the reader holds.
 func (l *ledgerReader) Close() {
-	if l.r != nil {
-		l.r.Close()
+	for _, r := range []*store.Reader{l.r, l.before} {
+		if r != nil {
+			r.Close()
+		}
 	}
 }
 

@@ -13,11 +13,13 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/tributary-edge/tributary"
 	"github.com/tributary-edge/tributary/edge/config"
 	"github.com/tributary-edge/tributary/ingest"
+	"github.com/tributary-edge/tributary/ingest/auth"
 	"github.com/tributary-edge/tributary/ingest/route"
 	"github.com/tributary-edge/tributary/log/clock"
 	"github.com/tributary-edge/tributary/log/disk"
@@ -44,12 +46,15 @@ type Node struct {
 	id      meta.Identity
 	log     *store.Log
 	door    *ingest.Door
+	guard   *auth.Guard
 	reader  *ledgerReader // for local subscribers
 	clock   clock.Source
 	damaged int
 	started time.Time
 	up      *uplinkState
 	ready   chan struct{}
+
+	badReload atomic.Pointer[string] // why the last reload failed; nil: it did not
 
 	saving       sync.Mutex    // guards what follows; one save at a time
 	checkpointed tributary.LSN // the checkpoint has the records of checkpointOf below it
@@ -117,10 +122,11 @@ func (n *Node) openLog() error {
 	if err != nil {
 		return err
 	}
-	window := n.cfg.Ack.WindowOn(disk.Flash(n.cfg.Node.DataDir))
+	flash := disk.Flash(n.cfg.Node.DataDir)
+	window := n.cfg.Ack.WindowOn(flash)
 	opening := &record.Record{Key: []byte("open"), Value: n.opening()}
 	l, found, err := store.Open(fs, store.Options{
-		SegmentBytes: cfg.SegmentBytes, MaxBytes: maxBytes, MaxAge: cfg.MaxAge, Window: window, Compress: cfg.Compress,
+		SegmentBytes: cfg.SegmentBytes, MaxBytes: maxBytes, MaxAge: cfg.MaxAge, Window: window, Compress: cfg.Compression.On(flash),
 		DropOldest: cfg.DropOldest, AlarmReserve: alarmReserve, Opening: opening, Clock: n.clock,
 	})
 	if err != nil {
@@ -144,11 +150,18 @@ func (n *Node) openLog() error {
 func (n *Node) openDoor(ctx context.Context) error {
 	n.reader = &ledgerReader{log: n.log}
 	n.up = newUplinkState(n.started, n.logger)
+	guard, err := openGuard(&n.cfg.MQTT)
+	if err != nil {
+		return err
+	}
+	n.guard = guard
 	door, err := ingest.New(ingest.Options{
-		Listen: n.cfg.MQTT.Listen, Log: n.log, Reader: n.reader, Router: router{n.cfg.Table},
+		Listen: n.cfg.MQTT.Listen, ListenTLS: n.cfg.MQTT.ListenTLS, ListenWS: n.cfg.MQTT.ListenWS, TLS: guard.TLS(),
+		Log: n.log, Reader: n.reader, Router: router{n.cfg.Table}, Guard: guard, Version: Version,
 		IsFull:     func(err error) bool { return errors.As(err, new(*store.FullError)) },
 		DeadLetter: n.cfg.DefaultRoute.DeadLetter,
 		MaxClients: n.cfg.MQTT.MaxClients, MaxPacketBytes: n.cfg.MQTT.MaxPacketBytes, ReceiveMaximum: int(n.cfg.MQTT.ReceiveMaximum), MaxTopicLevels: n.cfg.MQTT.MaxTopicLevels,
+		MaxPerAddress: n.cfg.MQTT.MaxConnectionsPerAddress, MaxMessagesPerSecond: n.cfg.MQTT.MaxMessagesPerSecond, MaxBytesPerSecond: n.cfg.MQTT.MaxBytesPerSecond,
 		Logger: n.logger,
 	})
 	if err != nil {

@@ -9,12 +9,13 @@ import (
 
 	"github.com/tributary-edge/tributary"
 	"github.com/tributary-edge/tributary/edge/status"
+	"github.com/tributary-edge/tributary/ingest"
 	"github.com/tributary-edge/tributary/log/meta"
 	"github.com/tributary-edge/tributary/log/store"
 )
 
-// replay gives the door what earlier processes knew of QoS 2 packet ids: the
-// checkpoint, and every record after it. It then tells the log how far Kafka is
+// replay gives the door what earlier processes knew of packet ids, sessions and
+// retained messages: the checkpoint, and every record after it. It then tells the log how far Kafka is
 // known to be.
 func (n *Node) replay(ctx context.Context) error {
 	start := time.Now()
@@ -23,33 +24,23 @@ func (n *Node) replay(ctx context.Context) error {
 		return err
 	}
 	ledgers := n.log.Ledgers()
-	first, known := 0, false
+	for _, l := range ledgers {
+		n.door.Begin(l.ID)
+	}
+	n.door.Begin(n.log.Ledger())
 	if ok {
-		for first < len(ledgers) && ledgers[first].ID != c.Ledger {
-			first++
+		damaged, err := n.door.Restore(ingest.State{PacketIDs: c.State, Sessions: c.Sessions, Retained: c.Retained})
+		if err != nil {
+			n.logger.Warn("a part of the checkpoint cannot be read; all ledgers are replayed instead", "damaged", damaged, "error", err)
+			ok = false
 		}
-		if first == len(ledgers) { // the ledger is gone, so all that is here came later, or nothing did
-			first = 0
-		}
-		if err := n.door.Restore(c.State); err != nil {
-			n.logger.Warn("the QoS 2 checkpoint cannot be read; all ledgers are replayed instead", "error", err)
-			ok, first = false, 0
-		}
-		known = ok && first < len(ledgers) && ledgers[first].ID == c.Ledger
 	}
 	records := 0
-	for _, l := range ledgers[first:] {
-		from := l.From
-		switch { // what is behind the checkpoint is not given up: before l.From it is damaged
-		case known && l.ID == c.Ledger:
-			from = c.Next
-		case known:
-			from = 0
-		}
-		read, err := n.replayLedger(ctx, l, from)
+	for _, p := range planReplay(ledgers, c, ok) {
+		read, err := n.replayLedger(ctx, p)
 		records += read
 		if err != nil {
-			return fmt.Errorf("replay ledger %v: %w", l.ID, err)
+			return fmt.Errorf("replay ledger %v: %w", p.ID, err)
 		}
 	}
 	if err := n.recallPositions(); err != nil {
@@ -68,26 +59,73 @@ func (n *Node) replay(ctx context.Context) error {
 // at once.
 const worthSaving = 10_000
 
-// replayLedger gives the door the records of a closed ledger from LSN from on, and
-// returns how many. A gap may have held a release.
-func (n *Node) replayLedger(ctx context.Context, l store.LedgerInfo, from tributary.LSN) (records int, err error) {
-	r, err := n.log.Reader(l.ID)
+// resendRecords is how many of the last records are replayed even if the checkpoint
+// has them: devices send again what they had no acknowledgement for, and are
+// recognised by that.
+const resendRecords = 2000
+
+// A replayPlan says what to replay of a ledger.
+type replayPlan struct {
+	store.LedgerInfo
+
+	from   tributary.LSN
+	behind tributary.LSN // the checkpoint has all below it
+}
+
+// planReplay returns what is to be replayed, given a checkpoint that can be used,
+// or not. What is behind the checkpoint is not given up: before the first record
+// that is there it is damaged.
+func planReplay(ledgers []store.LedgerInfo, c meta.Checkpoint, usable bool) []replayPlan {
+	at := -1 // of the checkpoint's ledger; else that is gone, so all that is here came later, or nothing did
+	for i := range ledgers {
+		if usable && ledgers[i].ID == c.Ledger {
+			at = i
+		}
+	}
+	plans := make([]replayPlan, len(ledgers))
+	left := tributary.LSN(resendRecords)
+	for i := len(ledgers) - 1; i >= 0; i-- {
+		p := replayPlan{LedgerInfo: ledgers[i], from: ledgers[i].From}
+		switch {
+		case at < 0:
+		case i > at:
+			p.from = 0
+		case i == at:
+			p.from, p.behind = c.Next, c.Next
+		default:
+			p.from, p.behind = p.To, p.To
+		}
+		last := p.To - min(left, p.To-min(p.To, p.From))
+		left -= p.To - last
+		p.from = min(p.from, last)
+		plans[i] = p
+	}
+	return plans
+}
+
+// replayLedger gives the door the records of a closed ledger, and returns how many.
+// A gap may have held a release.
+func (n *Node) replayLedger(ctx context.Context, p replayPlan) (records int, err error) {
+	if p.from >= p.To {
+		return 0, nil
+	}
+	r, err := n.log.Reader(p.ID)
 	if err != nil {
 		return 0, err
 	}
 	defer r.Close()
-	for from < l.To {
+	for from := r.GroupStart(p.from); from < p.To; {
 		c, err := r.Read(ctx, from, readBytes)
 		switch {
 		case errors.Is(err, io.EOF):
 			return records, nil
 		case err != nil:
 			return records, err
-		case c.Gap != nil:
+		case c.Gap != nil && c.Next > p.behind:
 			n.door.ForgetPacketIDs()
 		}
 		for i := range c.Entries {
-			if err := n.door.Replay(c.Entries[i]); err != nil {
+			if err := n.door.Replay(p.ID, &c.Entries[i]); err != nil {
 				return records, err
 			}
 		}
@@ -161,13 +199,14 @@ func (n *Node) behind() bool {
 func (n *Node) save() error {
 	n.saving.Lock()
 	defer n.saving.Unlock()
-	ledger, next, state := n.door.Snapshot()
+	state := n.door.Snapshot()
+	ledger, next := state.Ledger, state.Next
 	positions := n.up.positions()
 	if live := n.log.Ledger(); n.up.position(live).Ledger != live { // known to be drawn here: what a later start misses of it was never in Kafka
 		positions = append(positions, tributary.Position{Ledger: live})
 	}
 	held := map[tributary.LedgerID]bool{n.log.Ledger(): true}
-	c := meta.Checkpoint{Ledger: ledger, Next: next, State: state}
+	c := meta.Checkpoint{Ledger: ledger, Next: next, State: state.PacketIDs, Sessions: state.Sessions, Retained: state.Retained}
 	for _, l := range n.log.Ledgers() {
 		held[l.ID] = true
 		if next == 0 && !l.Live { // the live one may never get a record: name the newest that has
@@ -182,10 +221,15 @@ func (n *Node) save() error {
 		}
 	}
 	if err := n.meta.Save(kept, &c, keep); err != nil {
+		n.door.Unsaved(state)
 		return fmt.Errorf("save positions: %w", err)
 	}
 	n.checkpointOf, n.checkpointed = ledger, next
+	owed := n.owed()
 	for _, p := range kept {
+		if oldest, some := owed[p.Ledger]; some {
+			p.Next = min(p.Next, oldest)
+		}
 		switch p.Ledger {
 		case ledger:
 			p.Next = min(p.Next, next) // packet ids above are not in the checkpoint yet
@@ -195,4 +239,14 @@ func (n *Node) save() error {
 		n.log.Forwarded(p.Ledger, p.Next)
 	}
 	return nil
+}
+
+// owed returns the oldest record of each ledger that a local subscriber is still
+// owed, and that the log should keep for it. Once less than a quarter of the log
+// is free, nothing is kept for subscribers: devices come first.
+func (n *Node) owed() map[tributary.LedgerID]tributary.LSN {
+	if s := n.log.Stats(); s.FreeBytes < s.MaxBytes/4 {
+		return nil
+	}
+	return n.door.Owed()
 }

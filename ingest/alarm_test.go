@@ -26,7 +26,7 @@ func routeAlarms(topic, clientID, _ string) (Destination, error) {
 // dead letters, wills and what stays here as well.
 func TestAlarmAndUrgentReachTheLog(t *testing.T) {
 	bubble(t, func(o *Options) { o.Router = routeFunc(routeAlarms) }, func(t *testing.T, d *Door, l *fakeLog) {
-		c := pipe(t, d).enter(session{id: "dev", will: "alarm/now/will"})
+		c := pipe(t, d).enter(dialled{id: "dev", will: "alarm/now/will"})
 		for range 2 { // the second time from what the connection remembers
 			for qos, topic := range []string{"t", "now", "alarm/x"} {
 				c.publish(byte(qos), uint16(qos), topic, topic)
@@ -42,7 +42,7 @@ func TestAlarmAndUrgentReachTheLog(t *testing.T) {
 		_ = c.nc.Close() // without DISCONNECT
 		synctest.Wait()
 		var got []string
-		for _, e := range l.all() {
+		for _, e := range l.records() {
 			got = append(got, fmt.Sprintf("%s %s alarm %t urgent %t", e.Stream, e.Value, e.Alarm, e.Urgent))
 		}
 		round := []string{
@@ -59,7 +59,7 @@ func TestAlarmAndUrgentReachTheLog(t *testing.T) {
 // connection, which MQTT 5 keeps open. The answers keep their order.
 func TestFullLogTakesAlarms(t *testing.T) {
 	bubble(t, func(o *Options) { o.Router = routeFunc(routeAlarms) }, func(t *testing.T, d *Door, l *fakeLog) {
-		c := pipe(t, d).enter(session{id: "five", v5: true})
+		c := pipe(t, d).enter(dialled{id: "five", v5: true})
 		l.setFull()
 		c.publish(1, 1, "t", "x")
 		c.want(0x40, 3, 0, 1, 0x97) // at once: nothing is before it
@@ -91,10 +91,10 @@ func TestFullLogTakesAlarms(t *testing.T) {
 func TestFullLogTakesAlarmsAfterReconnect(t *testing.T) {
 	bubble(t, func(o *Options) { o.Router = routeFunc(routeAlarms) }, func(t *testing.T, d *Door, l *fakeLog) {
 		l.setFull()
-		c := pipe(t, d).enter(session{id: "old"})
+		c := pipe(t, d).enter(dialled{id: "old"})
 		c.publish(1, 1, "t", "x")
 		c.wantEnd()
-		c = pipe(t, d).enter(session{id: "old"})
+		c = pipe(t, d).enter(dialled{id: "old"})
 		c.publish(1, 1, "alarm/x", "one")
 		synctest.Wait()
 		l.commit(nil)
@@ -106,7 +106,7 @@ func TestFullLogTakesAlarmsAfterReconnect(t *testing.T) {
 // can end it, or start anew, and so send its alarm.
 func TestFullLogEndsQoS2(t *testing.T) {
 	bubble(t, func(o *Options) { o.Router = routeFunc(routeAlarms) }, func(t *testing.T, d *Door, l *fakeLog) {
-		lasting := session{id: "dev", v5: true, resume: true, expiry: 60}
+		lasting := dialled{id: "dev", v5: true, resume: true, expiry: 60}
 		c := pipe(t, d).enter(lasting)
 		for pid := uint16(1); pid <= 2; pid++ {
 			c.publish(2, pid, "t", fmt.Sprint(pid))
@@ -124,7 +124,7 @@ func TestFullLogEndsQoS2(t *testing.T) {
 		synctest.Wait()
 		l.commit(nil)
 		c.want(0x50, 2, 0, 3)
-		c = pipe(t, d).enter(session{id: "dev", v5: true}) // forgets 2 and 3
+		c = pipe(t, d).enter(dialled{id: "dev", v5: true}) // forgets 2 and 3
 		c.publish(1, 1, "alarm/x", "anew")
 		synctest.Wait()
 		l.commit(nil)

@@ -66,7 +66,7 @@ func benchPublish(b *testing.B, qos byte, v5 bool, clients, window int) {
 	b.Helper()
 	l := &nullLog{}
 	d, err := New(Options{
-		Listen: []string{"127.0.0.1:0"}, Log: l, Reader: l, Router: routeFunc(routeAll), DeadLetter: "dead",
+		Listen: []string{"127.0.0.1:0"}, Log: l, Reader: l, Router: routeFunc(routeAll), Guard: openDoor{}, DeadLetter: "dead",
 		IsFull: func(error) bool { return false },
 	})
 	if err != nil {
@@ -85,7 +85,7 @@ func benchPublish(b *testing.B, qos byte, v5 bool, clients, window int) {
 	var fleet sync.WaitGroup
 	for i := range clients {
 		fleet.Go(func() {
-			if err := benchClient(d.Addrs()[0].String(), session{id: fmt.Sprint(i), v5: v5}, qos, window, rounds); err != nil {
+			if err := benchClient(d.Addrs()[0].String(), dialled{id: fmt.Sprint(i), v5: v5}, qos, window, rounds); err != nil {
 				b.Error(err)
 			}
 		})
@@ -101,7 +101,7 @@ func benchPublish(b *testing.B, qos byte, v5 bool, clients, window int) {
 	work.Wait()
 }
 
-func benchClient(addr string, s session, qos byte, window, rounds int) error {
+func benchClient(addr string, s dialled, qos byte, window, rounds int) error {
 	nc, err := net.Dial("tcp", addr)
 	if err != nil {
 		return err

@@ -7,9 +7,14 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"reflect"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/mochi-mqtt/server/v2/packets"
+
+	"github.com/tributary-edge/tributary/ingest/packet"
 )
 
 // A client speaks MQTT in plain bytes.
@@ -22,7 +27,7 @@ type client struct {
 }
 
 // A session says how a client connects.
-type session struct {
+type dialled struct {
 	id        string
 	v5        bool
 	resume    bool   // clean session / clean start off
@@ -30,6 +35,8 @@ type session struct {
 	keepAlive uint16
 	will      string // topic
 	willDelay uint32 // v5
+	receive   uint16 // v5: receive maximum
+	user      string
 }
 
 // speak makes a client out of a socket.
@@ -92,7 +99,7 @@ func readPacket(r *bufio.Reader) ([]byte, error) {
 		}
 	}
 	body := len(p)
-	p = append(p, make([]byte, frameBytes(p)-body)...)
+	p = append(p, make([]byte, wholePacket(p)-body)...)
 	_, err = io.ReadFull(r, p[body:])
 	return p, err
 }
@@ -138,7 +145,7 @@ func (c *client) wantNothing() {
 }
 
 // connect sends CONNECT and returns the CONNACK.
-func (c *client) connect(s session) []byte {
+func (c *client) connect(s dialled) []byte {
 	c.t.Helper()
 	c.v5 = s.v5
 	c.send(connectPacket(s)...)
@@ -150,7 +157,7 @@ func (c *client) connect(s session) []byte {
 }
 
 // enter is connect, and the answer must be yes.
-func (c *client) enter(s session) *client {
+func (c *client) enter(s dialled) *client {
 	c.t.Helper()
 	if ack := c.connect(s); ack[3] != 0 {
 		c.t.Fatalf("CONNACK % x, want success", ack)
@@ -171,7 +178,7 @@ func frame(head byte, body []byte) []byte {
 	return append(binary.AppendUvarint(p, uint64(len(body))), body...)
 }
 
-func connectPacket(s session) []byte {
+func connectPacket(s dialled) []byte {
 	b := text(nil, "MQTT")
 	flags := byte(2)
 	if s.resume {
@@ -180,6 +187,9 @@ func connectPacket(s session) []byte {
 	if s.will != "" {
 		flags |= 4 | 1<<3 // will QoS 1
 	}
+	if s.user != "" {
+		flags |= 1 << 7
+	}
 	if s.v5 {
 		b = append(b, 5, flags)
 	} else {
@@ -187,8 +197,11 @@ func connectPacket(s session) []byte {
 	}
 	b = binary.BigEndian.AppendUint16(b, s.keepAlive)
 	if s.v5 {
-		b = append(b, 5, 0x11)
-		b = binary.BigEndian.AppendUint32(b, s.expiry)
+		props := binary.BigEndian.AppendUint32([]byte{0x11}, s.expiry)
+		if s.receive > 0 {
+			props = binary.BigEndian.AppendUint16(append(props, 0x21), s.receive)
+		}
+		b = append(append(b, byte(len(props))), props...)
 	}
 	b = text(b, s.id)
 	if s.will != "" {
@@ -197,6 +210,9 @@ func connectPacket(s session) []byte {
 			b = binary.BigEndian.AppendUint32(b, s.willDelay)
 		}
 		b = text(text(b, s.will), "gone")
+	}
+	if s.user != "" {
+		b = text(b, s.user)
 	}
 	return frame(0x10, b)
 }
@@ -220,6 +236,89 @@ func subscribePacket(v5 bool, pid uint16, filter string, options byte) []byte {
 	return frame(0x82, append(text(b, filter), options))
 }
 
+// subscribe subscribes and takes the SUBACK, with the QoS of options granted.
+func (c *client) subscribe(filter string, options byte, id ...byte) *client {
+	c.t.Helper()
+	b := []byte{0, 77}
+	switch {
+	case c.v5 && len(id) > 0:
+		b = append(b, 2, 0x0b, id[0])
+	case c.v5:
+		b = append(b, 0)
+	}
+	c.send(frame(0x82, append(text(b, filter), options))...)
+	if c.v5 {
+		c.want(0x90, 4, 0, 77, 0, options&3)
+	} else {
+		c.want(0x90, 3, 0, 77, options&3)
+	}
+	return c
+}
+
+// vanish ends the connection without a word, and waits, in a bubble, until the
+// door has noticed.
+func (c *client) vanish() {
+	synctest.Wait()
+	_ = c.nc.Close()
+	synctest.Wait()
+}
+
+// A delivered is a PUBLISH that a client got.
+type delivered struct {
+	topic, payload string
+	qos            byte
+	dup, retain    bool
+	pid            uint16
+	ids            []int
+	expiry         uint32
+}
+
+func parseDelivered(t *testing.T, p []byte, v5 bool) delivered {
+	t.Helper()
+	if len(p) < 2 || p[0]>>4 != 3 {
+		t.Fatalf("got % x, want a PUBLISH", p)
+	}
+	head, _, _ := packet.Header(p)
+	pk := packets.Packet{ProtocolVersion: 4, FixedHeader: packets.FixedHeader{Type: 3, Qos: p[0] >> 1 & 3}}
+	if v5 {
+		pk.ProtocolVersion = 5
+	}
+	if err := pk.PublishDecode(p[head:]); err != nil {
+		t.Fatalf("PUBLISH % x: %v", p, err)
+	}
+	return delivered{
+		topic: pk.TopicName, payload: string(pk.Payload), qos: p[0] >> 1 & 3, dup: p[0]&8 != 0, retain: p[0]&1 != 0,
+		pid: pk.PacketID, ids: pk.Properties.SubscriptionIdentifier, expiry: pk.Properties.MessageExpiryInterval,
+	}
+}
+
+// message returns the next packet, which must be a PUBLISH.
+func (c *client) message() delivered {
+	c.t.Helper()
+	return parseDelivered(c.t, c.next(), c.v5)
+}
+
+// wantMessage checks what the next message is, whatever its packet id, and
+// returns that.
+func (c *client) wantMessage(want delivered) uint16 {
+	c.t.Helper()
+	got := c.message()
+	pid := got.pid
+	if got.pid = want.pid; !reflect.DeepEqual(got, want) {
+		c.t.Fatalf("got message %+v, want %+v", got, want)
+	}
+	return pid
+}
+
+// ack sends PUBACK, PUBREC, PUBREL or PUBCOMP.
+func (c *client) ack(kind byte, pid uint16) {
+	head := kind << 4
+	if kind == packet.TypePubrel {
+		head |= 2
+	}
+	c.send(head, 2, byte(pid>>8), byte(pid))
+}
+
 // user returns a user property.
 func user(key, value string) []byte { return text(text([]byte{0x26}, key), value) }
 
@@ -240,4 +339,10 @@ func versions(t *testing.T, f func(t *testing.T, v5 bool)) {
 	for _, v5 := range []bool{false, true} {
 		t.Run(fmt.Sprintf("v5=%t", v5), func(t *testing.T) { f(t, v5) })
 	}
+}
+
+// wholePacket returns the size of the packet that p starts with.
+func wholePacket(p []byte) int {
+	_, size, _ := packet.Header(p)
+	return size
 }

@@ -1,6 +1,9 @@
 package ingest
 
-import "github.com/tributary-edge/tributary"
+import (
+	"github.com/tributary-edge/tributary"
+	"github.com/tributary-edge/tributary/ingest/packet"
+)
 
 // Committed is what the log calls, once per group and in the order of ledgers
 // and LSNs, from one goroutine: tickets[i] belongs to the record base+i of the
@@ -15,6 +18,7 @@ func (d *Door) Committed(ledger tributary.LedgerID, base tributary.LSN, tickets 
 	var fan uint64
 	var logged [3]uint64
 	if err != nil {
+		d.recents.fail()
 		d.failed.Store(true) // before any packet id of the group is free again
 	}
 	for i := range tickets {
@@ -23,6 +27,9 @@ func (d *Door) Committed(ledger tributary.LedgerID, base tributary.LSN, tickets 
 		case *conn:
 			d.touch(owner)
 			owner.answered++
+			if k := tagKind(t.Tag); k == kindNoted || k == kindReceived {
+				owner.noted++
+			}
 			if err != nil {
 				d.giveUp(owner, t.Tag)
 			} else {
@@ -32,6 +39,8 @@ func (d *Door) Committed(ledger tributary.LedgerID, base tributary.LSN, tickets 
 			if err == nil {
 				d.q2.cleaned(owner.client)
 			}
+		case *sending:
+			d.sent(owner, err)
 		case *Door:
 		default:
 			continue // a record of somebody else
@@ -44,12 +53,12 @@ func (d *Door) Committed(ledger tributary.LedgerID, base tributary.LSN, tickets 
 	}
 	if err == nil {
 		next := base + tributary.LSN(len(tickets))
+		if fan&tagFan != 0 {
+			d.out.want(ledger, base, next) // before advance: a snapshot must not be ahead of the delivery
+		}
 		d.q2.advance(ledger, next)
 		for qos, n := range logged {
 			d.stat.logged[qos].Add(n)
-		}
-		if fan&tagFan != 0 {
-			d.fan.want(ledger, base, next)
 		}
 	}
 	for i, c := range d.dirty {
@@ -57,6 +66,7 @@ func (d *Door) Committed(ledger tributary.LedgerID, base tributary.LSN, tickets 
 		d.dirty[i] = nil
 	}
 	d.dirty = d.dirty[:0]
+	d.settle(ours)
 	d.pending.Add(-ours)
 	select {
 	case d.committed <- struct{}{}:
@@ -77,20 +87,22 @@ func (d *Door) answer(c *conn, t uint64) {
 	pid, seq := uint16(t), uint32(t>>32)
 	switch tagKind(t) {
 	case kindPuback:
-		c.acks = append(c.acks, typePuback<<4, 2, byte(pid>>8), byte(pid))
+		c.acks = append(c.acks, packet.TypePuback<<4, 2, byte(pid>>8), byte(pid))
 		c.freed++
 	case kindPubrec:
 		if to := d.q2.published(c.id, pid, seq, t&tagLogged != 0); to != nil {
 			d.touch(to)
-			to.acks = append(to.acks, typePubrec<<4, 2, byte(pid>>8), byte(pid))
+			to.acks = append(to.acks, packet.TypePubrec<<4, 2, byte(pid>>8), byte(pid))
 		}
+	case kindReceived:
+		c.acks = packet.AppendAck(c.acks, packet.TypePubrel, pid, 0, c.version)
 	case kindRelease:
 		to := d.q2.released(c.id, pid, seq)
 		if to == nil {
 			to = c
 		}
 		d.touch(to)
-		to.acks = append(to.acks, typePubcomp<<4, 2, byte(pid>>8), byte(pid))
+		to.acks = append(to.acks, packet.TypePubcomp<<4, 2, byte(pid>>8), byte(pid))
 		to.freed++
 	}
 }
@@ -102,11 +114,13 @@ func (d *Door) answer(c *conn, t uint64) {
 // knows what it has.
 func (d *Door) giveUp(c *conn, t uint64) {
 	pid, seq := uint16(t), uint32(t>>32)
-	d.stat.failed.Add(1)
+	if tagKind(t) < kindNoted {
+		d.stat.failed.Add(1)
+	}
 	switch tagKind(t) {
 	case kindPuback:
 		if c.v5 {
-			c.acks = append(c.acks, typePuback<<4, 3, byte(pid>>8), byte(pid), codeImplementation)
+			c.acks = append(c.acks, packet.TypePuback<<4, 3, byte(pid>>8), byte(pid), packet.CodeImplementation)
 			c.freed++
 			return
 		}
@@ -115,5 +129,5 @@ func (d *Door) giveUp(c *conn, t uint64) {
 	case kindRelease:
 		d.q2.unrelease(c.id, pid, seq)
 	}
-	c.stop(codeImplementation)
+	c.stop(packet.CodeImplementation)
 }

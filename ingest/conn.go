@@ -7,63 +7,61 @@ import (
 	"sync"
 	"time"
 
-	mqtt "github.com/mochi-mqtt/server/v2"
-	"github.com/mochi-mqtt/server/v2/packets"
-
+	"github.com/tributary-edge/tributary/ingest/packet"
 	"github.com/tributary-edge/tributary/log/record"
 )
 
-const (
-	maxUnsentBytes = 1 << 20  // what a client may leave unread before something is dropped
-	keepBytes      = 16 << 10 // a send buffer larger than this is not kept
-	chunkBytes     = 64 << 10 // what must get through within writeTimeout
-	writeTimeout   = 30 * time.Second
-	lingerTimeout  = time.Second // for the peer to take our last words
-
-	maxConnectBytes = 64 << 10 // a CONNECT, from somebody not known yet
-)
-
 var (
-	errStopped    = errors.New("connection stopped by this node")
-	errSlowReader = errors.New("the client does not read what it is sent")
-	errNoConnect  = errors.New("the first packet is not a CONNECT of acceptable size")
+	errStopped = errors.New("connection stopped by this node")
+	errLeft    = errors.New("the client said DISCONNECT")
 )
 
-// A conn is a device's connection. The engine reads from it and writes to it
-// as to any net.Conn, with three differences: Write never blocks, Close only
-// asks the reader to stop, and the first packet must be a CONNECT of a modest
-// size. The goroutine in serve, which is also the reader, is the only one
-// that closes the socket.
+// A conn is a device's connection. One goroutine, the reader, serves it: it
+// reads, and is the only one that closes the socket. Anybody may send, without
+// waiting, or stop it.
 type conn struct {
-	net.Conn
+	nc      net.Conn
 	door    *Door
-	max     int           // the window: messages in flight
+	in      *input
+	max     int           // the window: messages in flight to us
 	stopped chan struct{} // closed when the reader has stopped: nothing is appended for this connection any more
 
 	// Set from the CONNECT by the reader, before it appends anything.
-	cl        *mqtt.Client
-	id, user  string
+	id, user  string // user: who it is, "" without authentication
+	claimed   string // the user name that it gave, for routes
 	idBytes   []byte
+	version   byte // MQTT 3.1: 3, 3.1.1: 4, 5: 5; 0 before the CONNECT
 	v5        bool
 	lasting   bool // the session outlives the connection
-	resumed   bool // it went on where an earlier connection left off
 	keepAlive time.Duration
-	willProps *packets.Properties // nil: MQTT 3.1.1, or no will
+	window    int // messages in flight to the client
+	maxPacket int // bytes, of what the client takes; 0: no limit
+	sub       *subscriber
+	will      *will
+	host      string      // counted in Door.hosts
+	expiry    *time.Timer // ends the connection with the token or certificate that it came with; nil: none
 
 	// Touched by the reader alone.
-	greeting   greeting
-	atBoundary bool      // the engine is about to read a new packet
-	deadline   time.Time // the read deadline that is set
-	rec        record.Record
-	pidBytes   [2]byte
-	scratch    []byte
-	routes     map[string]*routed
-	aliases    []string // topic by alias, index alias-1
-	left       bool     // the engine went through its end of a connection
+	deadline time.Time // the read deadline that is set
+	patient  bool      // the deadline for the CONNECT was replaced, by that or by none
+	rec      record.Record
+	pidBytes [2]byte
+	scratch  []byte
+	routes   map[string]*routed
+	aliases  [][]byte // topic by alias, index alias-1
+	rate     bucket
+	recent   *recent // QoS 1 messages
+
+	// Touched by the delivery alone.
+	batch   []byte // QoS 0 messages to be handed over
+	batched int
+
+	retained []backlog // what new subscriptions are still to get; guarded by sub.serving
 
 	// Touched by Committed alone.
 	acks     []byte
 	answered int // records of this connection that are no longer pending
+	noted    int // of these, what was noted of its session
 	freed    int // places in the v5 window that are free again
 	dirty    bool
 
@@ -72,47 +70,40 @@ type conn struct {
 	out      []byte     // to be sent
 	spare    []byte     // the buffer that was sent last
 	flushing bool       // a goroutine runs flush
+	hungry   bool       // the delivery waits until out has been sent
 	broken   bool       // a write has failed
 	stopping bool       // the reader is to stop
 	closed   bool       // nothing more is to be sent
-	said     bool       // a DISCONNECT was sent
+	said     bool       // a DISCONNECT, or a CONNACK that refuses, was sent
 	code     byte       // why we stop, for the DISCONNECT; 0: not our doing
-	open     int        // records appended and not committed
+	open     int        // records appended and not committed, and subscriptions under way
+	noting   int        // of these, how many are about the session
 	quota    int        // v5: messages received and not fully acknowledged
-	queued   int        // messages in the engine's queue for this client, about
-
-	miscounted bool // queued was found to be too high
 }
 
 func newConn(d *Door, nc net.Conn) *conn {
-	c := &conn{Conn: nc, door: d, max: d.opt.ReceiveMaximum, stopped: make(chan struct{})}
+	c := &conn{nc: nc, door: d, in: newInput(nc, d.room, d.turns), max: d.opt.ReceiveMaximum, stopped: make(chan struct{})}
 	c.cond.L = &c.mu
 	return c
 }
 
-// Read is called by the engine, on the reader's goroutine.
-func (c *conn) Read(p []byte) (int, error) {
-	if c.atBoundary {
-		c.atBoundary = false
-		c.extendDeadline()
+// read returns the next packet, good until the next call.
+func (c *conn) read() ([]byte, error) {
+	for {
+		frame, err := c.in.next()
+		if frame != nil || err != nil {
+			return frame, err
+		}
+		if c.in.boundary() {
+			c.extendDeadline()
+		}
+		if err := c.in.fill(); err != nil {
+			if c.isStopping() {
+				return nil, errStopped
+			}
+			return nil, err
+		}
 	}
-	n, err := c.Conn.Read(p)
-	if err != nil && c.isStopping() {
-		return n, errStopped
-	}
-	if n > 0 && !c.greeting.done && !c.greeting.take(p[:n]) {
-		return 0, errNoConnect
-	}
-	return n, err
-}
-
-// SetDeadline is called by the engine before each packet. Its own reckoning
-// of the keep-alive overflows at 12 hours, and setting a deadline per packet
-// is dear; so this notes only that a packet ends here, and Read does the rest
-// when it has to wait.
-func (c *conn) SetDeadline(time.Time) error {
-	c.atBoundary = true
-	return nil
 }
 
 // extendDeadline gives the client one and a half keep-alives from now to send
@@ -120,7 +111,7 @@ func (c *conn) SetDeadline(time.Time) error {
 // connection does not set a deadline at each read. Before the CONNECT the
 // deadline set at accept stays.
 func (c *conn) extendDeadline() {
-	if c.cl == nil {
+	if c.version == 0 {
 		return
 	}
 	var until time.Time
@@ -131,23 +122,15 @@ func (c *conn) extendDeadline() {
 			return
 		}
 		until = until.Add(patience / 16)
-	} else if c.greeting.lifted {
+	} else if c.patient {
 		return
 	}
-	c.greeting.lifted = true
-	c.deadline = until
+	c.deadline, c.patient = until, true
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.stopping { // or it would undo the deadline that wakes the reader
-		_ = c.Conn.SetReadDeadline(until)
+		_ = c.nc.SetReadDeadline(until)
 	}
-}
-
-// Close asks the reader to stop. The engine calls it whenever it is done with
-// the client.
-func (c *conn) Close() error {
-	c.stop(0)
-	return nil
 }
 
 // stop makes the reader stop, and lets it know the reason code that the
@@ -161,7 +144,7 @@ func (c *conn) stop(code byte) {
 		return
 	}
 	c.stopping = true
-	_ = c.Conn.SetReadDeadline(time.Unix(1, 0))
+	_ = c.nc.SetReadDeadline(time.Unix(1, 0))
 	c.cond.Broadcast()
 }
 
@@ -188,12 +171,12 @@ func (c *conn) enter() bool {
 	defer c.mu.Unlock()
 	if c.v5 {
 		if c.quota >= c.max {
-			c.setCode(codeReceiveMaximum)
+			c.setCode(packet.CodeReceiveMaximum)
 			return false
 		}
 		c.quota++
 	} else {
-		for c.open >= c.max && !c.stopping {
+		for c.open-c.noting >= c.max && !c.stopping {
 			c.cond.Wait()
 		}
 		if c.stopping {
@@ -211,12 +194,37 @@ func (c *conn) enterControl() {
 	c.mu.Unlock()
 }
 
+// enterNote is enter for a record about the session.
+func (c *conn) enterNote() {
+	c.mu.Lock()
+	c.open++
+	c.noting++
+	c.mu.Unlock()
+}
+
+// leaveNote gives back what enterNote took.
+func (c *conn) leaveNote() {
+	c.mu.Lock()
+	c.open--
+	c.noting--
+	c.cond.Broadcast()
+	c.mu.Unlock()
+}
+
 // leave gives back what enter took, for a record that was not appended.
 func (c *conn) leave(places int) {
 	c.mu.Lock()
 	c.open--
 	c.quota = max(0, c.quota-places)
+	c.cond.Broadcast()
 	c.mu.Unlock()
+}
+
+// inFlight returns how many records are appended and not committed.
+func (c *conn) inFlight() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return max(c.open-c.noting, c.quota)
 }
 
 // free gives back a place in the v5 window.
@@ -228,230 +236,14 @@ func (c *conn) free() {
 
 // settle waits until everything this connection appended is committed, so
 // that an answer sent now does not overtake one that is due earlier
-// (MQTT 5, 4.6). It returns early when the connection is to stop.
-func (c *conn) settle() {
+// (MQTT 5, 4.6). It returns false, and early, when the connection is to stop.
+func (c *conn) settle() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for c.open > 0 && !c.stopping {
 		c.cond.Wait()
 	}
-}
-
-// reply sends p after everything that was to be sent before.
-func (c *conn) reply(p ...byte) { _, _ = c.Write(p) }
-
-// deliver sends what Committed has gathered for this connection in one write,
-// and lets the reader go on if it waits for places.
-func (c *conn) deliver() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.open -= c.answered
-	c.quota = max(0, c.quota-c.freed) // never above the start value: MQTT 5, 4.9
-	if len(c.acks) > 0 && !c.closed {
-		if len(c.out)+len(c.acks) > maxUnsentBytes {
-			c.breakOff()
-		} else {
-			c.out = append(c.out, c.acks...)
-			c.flushLater()
-		}
-	}
-	c.acks, c.answered, c.freed, c.dirty = c.acks[:0], 0, 0, false
-	c.cond.Broadcast()
-}
-
-// Write takes whole MQTT packets and returns before they are sent: the engine
-// holds the client's lock meanwhile, and so would stop everybody who wants to
-// send to a client that does not read. What such a client leaves unread is
-// bounded: first it loses QoS 0 messages, then the connection.
-func (c *conn) Write(p []byte) (int, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.closed || c.broken {
-		return 0, net.ErrClosed
-	}
-	if len(c.out) > 0 && len(c.out)+len(p) > maxUnsentBytes {
-		kept, lost := withoutQoS0(p)
-		c.door.stat.fanoutLost.Add(uint64(lost))
-		if len(kept) > 0 {
-			c.breakOff()
-			return 0, errSlowReader
-		}
-		return len(p), nil
-	}
-	c.out = append(c.out, p...)
-	c.flushLater()
-	return len(p), nil
-}
-
-// breakOff gives up on a client that does not read. Called with mu held.
-func (c *conn) breakOff() {
-	c.door.stat.slowReader.Add(1)
-	c.out, c.broken, c.stopping = nil, true, true
-	_ = c.Conn.SetDeadline(time.Unix(1, 0))
-	c.cond.Broadcast()
-}
-
-// flushLater sees to it that what is in out will be sent. Called with mu held.
-func (c *conn) flushLater() {
-	if !c.flushing && !c.broken && len(c.out) > 0 {
-		c.flushing = true
-		go c.flush()
-	}
-}
-
-// flush sends what is in out until there is nothing left, and ends. It lives
-// for one write as a rule; a goroutine per connection that waits would cost
-// more memory than this costs time.
-func (c *conn) flush() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for len(c.out) > 0 && !c.broken {
-		b := c.out
-		c.out, c.spare = c.spare[:0], nil
-		c.mu.Unlock()
-		err := c.send(b)
-		c.mu.Lock()
-		if cap(b) <= keepBytes {
-			c.spare = b
-		}
-		if err != nil {
-			c.broken, c.stopping = true, true
-			_ = c.Conn.SetReadDeadline(time.Unix(1, 0))
-		}
-	}
-	c.flushing = false
-	c.cond.Broadcast()
-}
-
-func (c *conn) send(b []byte) error {
-	for len(b) > 0 {
-		n := min(len(b), chunkBytes)
-		c.mu.Lock()
-		if !c.closed && !c.broken {
-			_ = c.Conn.SetWriteDeadline(time.Now().Add(writeTimeout))
-		}
-		c.mu.Unlock()
-		if _, err := c.Conn.Write(b[:n]); err != nil {
-			return err
-		}
-		b = b[n:]
-	}
-	return nil
-}
-
-// withoutQoS0 returns the packets of p that are not QoS 0 PUBLISH packets,
-// and how many of those there were. p holds whole packets.
-func withoutQoS0(p []byte) (kept []byte, lost int) {
-	for len(p) > 0 {
-		size := frameBytes(p)
-		if size == 0 || size > len(p) {
-			return append(kept, p...), lost
-		}
-		if p[0]>>4 == typePublish && p[0]>>1&3 == 0 {
-			lost++
-		} else {
-			kept = append(kept, p[:size]...)
-		}
-		p = p[size:]
-	}
-	return kept, lost
-}
-
-// frameBytes returns the size of the packet that p starts with, header
-// included, or 0 when the header is not all there or malformed.
-func frameBytes(p []byte) int {
-	n := 0
-	for i := 1; i < len(p) && i <= 4; i++ {
-		n |= int(p[i]&0x7f) << (7 * (i - 1))
-		if p[i] < 0x80 {
-			return i + 1 + n
-		}
-	}
-	return 0
-}
-
-// A greeting looks at the first bytes of a connection, before the engine
-// allocates what they announce.
-type greeting struct {
-	head   [5]byte
-	n      int
-	done   bool
-	lifted bool // the deadline for the CONNECT is replaced by the keep-alive
-}
-
-// take looks at the next bytes. It returns false when they are not the start
-// of a CONNECT of acceptable size.
-func (g *greeting) take(p []byte) bool {
-	g.n += copy(g.head[g.n:], p)
-	if g.head[0] != typeConnect<<4 {
-		return false
-	}
-	size := frameBytes(g.head[:g.n])
-	g.done = size > 0
-	return size <= maxConnectBytes && (g.done || g.n < len(g.head))
-}
-
-// finish says the last words and closes the socket, after the reader has
-// stopped because of err. Words are for MQTT 5 only: 3.1.1 has no DISCONNECT
-// from the server. It returns why the connection ended, as a reason code, or 0.
-func (c *conn) finish(err error) byte {
-	code := c.lastWord(err)
-	c.mu.Lock()
-	if code == codeShuttingDown {
-		c.awaitAnswers()
-	}
-	c.closed = true
-	if code != 0 && c.v5 && !c.said && c.cl != nil {
-		c.out = append(c.out, typeDisconnect<<4, 2, code, 0)
-		c.said = true
-	}
-	if !c.broken {
-		_ = c.Conn.SetWriteDeadline(time.Now().Add(lingerTimeout))
-	}
-	c.flushLater()
-	for c.flushing {
-		c.cond.Wait()
-	}
-	linger := !c.broken && c.cl != nil && (c.said || code != 0)
-	c.out, c.spare = nil, nil
-	c.mu.Unlock()
-	if linger {
-		lingerOn(c.Conn)
-	}
-	_ = c.Conn.Close()
-	return code
-}
-
-// awaitAnswers waits for what is still pending to be committed, but not for
-// ever. Called with mu held.
-func (c *conn) awaitAnswers() {
-	late := false
-	t := time.AfterFunc(c.door.opt.DrainTimeout, func() {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		late = true
-		c.cond.Broadcast()
-	})
-	defer t.Stop()
-	for c.open > 0 && !late && !c.broken {
-		c.cond.Wait()
-	}
-}
-
-// lingerOn reads on for a moment after the last words. Closing a socket with
-// unread bytes in it sends a reset, which would take the words with it.
-func lingerOn(nc net.Conn) {
-	half, ok := nc.(interface{ CloseWrite() error })
-	if !ok || half.CloseWrite() != nil {
-		return
-	}
-	_ = nc.SetReadDeadline(time.Now().Add(lingerTimeout))
-	var sink [512]byte
-	for {
-		if _, err := nc.Read(sink[:]); err != nil {
-			return
-		}
-	}
+	return !c.stopping
 }
 
 // lastWord returns the reason code for the DISCONNECT, or 0 when the client
@@ -459,12 +251,15 @@ func lingerOn(nc net.Conn) {
 func (c *conn) lastWord(err error) byte {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	var refused *packet.Error
 	switch {
 	case c.code != 0:
 		return c.code
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return codeKeepAlive
+		return packet.CodeKeepAlive
+	case errors.As(err, &refused):
+		return refused.Code
 	default:
-		return codeOf(err)
+		return 0
 	}
 }

@@ -1,29 +1,31 @@
 // Package ingest is the MQTT door: devices connect to it, what they publish
-// goes to the log, and they are answered when the log says it is durable.
+// goes to the log, they are answered when the log says it is durable, and those
+// who subscribed are given what others publish.
 //
-// The parts, bottom up: qos2.go and qos2_replay.go remember packet ids;
-// headers.go turns a PUBLISH into a record and back; conn.go is the socket,
-// with writes that never block; publish.go takes a PUBLISH to the log and
-// committed.go answers it, whoever took it out of the stream; hook.go is the
-// one who does, at present: it sits in the MQTT engine (mochi), which keeps
-// sessions, subscriptions and retained messages; fanout.go gives what is
-// durable to local subscribers; listen.go and run.go let connections in and
-// out.
+// The parts, in the way of a message: listen.go and limits.go let connections
+// in; input.go and output.go are the socket, cut into packets, with writes that
+// never block; serve.go reads a connection to its end, connect.go and session.go
+// give it its session; publish.go takes a PUBLISH to the log and committed.go
+// answers it; qos2.go and qos2_replay.go remember packet ids; headers.go and
+// outgoing.go turn a message into a record and back; delivery.go reads what is
+// durable and gives it to subscribers.
 package ingest
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	mqtt "github.com/mochi-mqtt/server/v2"
-
 	"github.com/tributary-edge/tributary"
+	"github.com/tributary-edge/tributary/ingest/auth"
+	"github.com/tributary-edge/tributary/ingest/session"
 	"github.com/tributary-edge/tributary/log/record"
 )
 
@@ -39,9 +41,9 @@ type Appender interface {
 
 // A Reader reads what is durable.
 type Reader interface {
-	// Read returns whole groups of a ledger from the record from on, about
-	// maxBytes of them but at least one. It blocks until something durable is
-	// there.
+	// Read returns whole groups of a ledger, from the one that has the record from
+	// on, about maxBytes of them but at least one. It blocks until something durable
+	// is there.
 	Read(ctx context.Context, ledger tributary.LedgerID, from tributary.LSN, maxBytes int) (record.Chunk, error)
 }
 
@@ -62,23 +64,47 @@ type Destination struct {
 	Alarm  bool   // as in record.Record
 }
 
-// Options say how a Door works. Listen, Log, Reader, Router, IsFull and
+// A Guard decides who may connect, and what they may publish and subscribe to.
+// Its methods may be called at once.
+type Guard interface {
+	// Authenticate says who this is. An error that is no *auth.Refusal means
+	// "not authorized" to the client.
+	Authenticate(ctx context.Context, c *auth.Credentials) (auth.Identity, error)
+	// Allows says whether a user may use a topic; for auth.Subscribe it is a
+	// filter. It is asked for each message.
+	Allows(user, clientID string, a auth.Access, topic string) bool
+	// Generation moves when the answers may have changed.
+	Generation() uint64
+}
+
+// Options say how a Door works. Log, Reader, Router, Guard, IsFull and
 // DeadLetter are required; for the rest zero means the default.
 type Options struct {
-	Listen []string // addresses, as for net.Listen("tcp", …)
+	Listen    []string    // addresses, as for net.Listen("tcp", …)
+	ListenTLS []string    // the same, with TLS
+	ListenWS  []string    // the same, with WebSocket (MQTT 5, 6)
+	TLS       *tls.Config // for ListenTLS
 
 	Log        Appender
 	Reader     Reader
 	Router     Router
+	Guard      Guard
 	IsFull     func(error) bool // whether an error of Log.Append means: no room
 	DeadLetter string           // the stream for what Router refuses
 
 	MaxClients     int // connections at once; default 10,000
 	MaxPacketBytes int // the largest MQTT packet taken; default 1 MiB
-	// MaxTopicLevels bounds the levels of a topic and of a filter; default 32.
-	// The engine's topic tree takes time that grows with their square, under one
-	// lock.
-	MaxTopicLevels int
+	MaxTopicLevels int // of a topic and of a filter; default 32
+	MaxPerAddress  int // connections from one address at once; default 0, no limit
+
+	// What one client may send in a second, before it has to wait; default 0, no
+	// limit.
+	MaxMessagesPerSecond, MaxBytesPerSecond int
+
+	// SessionExpirySeconds is how long the session of an MQTT 3.1.1 client, which
+	// cannot say it, outlives its connection; default 0xffffffff, for ever.
+	SessionExpirySeconds uint32
+	Sessions             session.Options
 	// ReceiveMaximum bounds the QoS 1 and 2 messages in flight per connection,
 	// and the QoS 2 packet ids that a client does not release, over all its
 	// connections; default 1,024.
@@ -87,13 +113,14 @@ type Options struct {
 	ConnectTimeout time.Duration // from accept to a complete CONNECT; default 5 s
 	DrainTimeout   time.Duration // how long Run waits, when it ends, for what is appended to become durable; default 5 s
 
-	Logger *slog.Logger // default: none
+	Version string       // what $SYS says that this is
+	Logger  *slog.Logger // default: none
 }
 
 func (o Options) withDefaults() (Options, error) {
 	var errs []error
-	if o.Log == nil || o.Reader == nil || o.Router == nil || o.IsFull == nil {
-		errs = append(errs, errors.New("one of Log, Reader, Router and IsFull is missing"))
+	if o.Log == nil || o.Reader == nil || o.Router == nil || o.Guard == nil || o.IsFull == nil {
+		errs = append(errs, errors.New("one of Log, Reader, Router, Guard and IsFull is missing"))
 	}
 	if o.DeadLetter == "" {
 		errs = append(errs, errors.New("there is no dead-letter stream"))
@@ -110,11 +137,24 @@ func (o Options) withDefaults() (Options, error) {
 	if o.MaxPacketBytes < 1<<10 || o.MaxPacketBytes > 256<<20 {
 		errs = append(errs, fmt.Errorf("the largest packet is %d bytes; it may be 1 KiB to 256 MiB", o.MaxPacketBytes))
 	}
+	if len(o.ListenTLS) > 0 && o.TLS == nil {
+		errs = append(errs, errors.New("there is no certificate to listen with TLS"))
+	}
+	setDefault(&o.Sessions.MaxQueued, 10_000)
+	setDefault(&o.Sessions.MaxSessions, sessionsPerClient*o.MaxClients)
+	if o.SessionExpirySeconds == 0 {
+		o.SessionExpirySeconds = neverExpires
+	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	return o, errors.Join(errs...)
 }
+
+// sessionsPerClient bounds the sessions that are kept for clients that are
+// away: so many times Options.MaxClients in all. Client ids cost nothing, and
+// a session is memory.
+const sessionsPerClient = 4
 
 func setDefault[T int | time.Duration](v *T, otherwise T) {
 	if *v == 0 {
@@ -122,29 +162,45 @@ func setDefault[T int | time.Duration](v *T, otherwise T) {
 	}
 }
 
-// A Door serves MQTT 3.1.1 and 5. Make one with New, then let it Run.
+// A Door serves MQTT 3.1, 3.1.1 and 5. Make one with New, then let it Run.
 type Door struct {
-	opt  Options
-	srv  *mqtt.Server
-	q2   *qos2
-	fan  *fanout
-	stat counters
+	opt     Options
+	q2      *qos2
+	recents *recents
+	out     *delivery
+	stat    counters
+
+	sessions *session.Store
+	ctx      context.Context //nolint:containedctx // ends when Run is told to end, for checks of passwords
+	cancel   context.CancelFunc
 
 	listen func(ctx context.Context, address string) (net.Listener, error)
 	ready  chan struct{}
 
 	failed    atomic.Bool   // a group has failed: the log may hold what its clients were not told of
 	pending   atomic.Int64  // records appended and not yet committed
+	appended  atomic.Int64  // records that were ever appended
+	settled   atomic.Int64  // records that were ever committed, or failed
 	committed chan struct{} // one slot: pending has fallen
+	unsent    atomic.Int64  // bytes that clients have left unread, of all connections
 	dirty     []*conn       // touched by Committed alone: who has answers to send
+
+	barriers barriers
+
+	turns          chan struct{} // a place for each newcomer that reads its CONNECT
+	room           *room         // for large packets on their way
+	maxConnections int           // open at once; set by New
+	sockets        atomic.Int64  // accepted and not closed
 
 	mu      sync.Mutex // guards what follows; Committed never takes it
 	addrs   []net.Addr
 	closing bool
-	conns   map[*conn]struct{}      // every open connection
-	owners  map[string]*conn        // who holds the session of a client id
-	wills   map[string]*delayedWill // by client id
-	serving sync.WaitGroup          // goroutines that serve a connection
+	conns   map[*conn]struct{}     // every open connection
+	owners  map[string]*conn       // who holds the session of a client id
+	subs    map[string]*subscriber // by client id: who has a session
+	wills   map[string]*will       // delayed ones, by client id
+	hosts   map[string]int         // connections by address, if they are limited
+	serving sync.WaitGroup         // goroutines that serve a connection
 }
 
 // New returns a Door that does nothing yet. The log may call Committed from
@@ -157,42 +213,23 @@ func New(o Options) (*Door, error) {
 	d := &Door{
 		opt:       o,
 		q2:        newQoS2(o.ReceiveMaximum),
+		recents:   newRecents(),
+		sessions:  session.NewStore(o.Sessions),
+		turns:     make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)),
+		room:      newRoom(),
 		listen:    listenTCP,
 		ready:     make(chan struct{}),
 		committed: make(chan struct{}, 1),
 		conns:     map[*conn]struct{}{},
 		owners:    map[string]*conn{},
-		wills:     map[string]*delayedWill{},
+		subs:      map[string]*subscriber{},
+		wills:     map[string]*will{},
+		hosts:     map[string]int{},
 	}
-	d.srv = newEngine(&o)
-	if err := d.srv.AddHook(&hook{door: d}, nil); err != nil {
-		return nil, fmt.Errorf("open the MQTT door: %w", err)
-	}
-	d.fan = newFanout(o.Reader, d.srv, &d.stat, o.Logger)
+	d.ctx, d.cancel = context.WithCancel(context.Background())
+	d.out = newDelivery(d)
+	d.limitConnections()
 	return d, nil
-}
-
-// newEngine returns mochi with the settings that make it bearable: the limits
-// bound its memory before and after authentication, no message gets an expiry
-// that its publisher did not ask for, and its own log, which would hold whole
-// packets with their payloads, goes nowhere.
-func newEngine(o *Options) *mqtt.Server {
-	c := mqtt.NewDefaultServerCapabilities()
-	c.MaximumClients = int64(o.MaxClients)
-	c.MaximumPacketSize = uint32(o.MaxPacketBytes)
-	c.ReceiveMaximum = uint16(o.ReceiveMaximum)
-	c.TopicAliasMaximum = topicAliasMaximum
-	c.MaximumMessageExpiryInterval = 0
-	c.MaximumClientWritesPending = engineQueue
-	c.MaximumInflight = 512
-	c.Compatibilities.NoInheritedPropertiesOnAck = true
-	c.Compatibilities.ObscureNotAuthorized = true
-	return mqtt.New(&mqtt.Options{
-		Capabilities:            c,
-		SysTopicResendInterval:  60,
-		ClientNetReadBufferSize: 4096,
-		Logger:                  slog.New(slog.DiscardHandler),
-	})
 }
 
 // Ready is closed when Run listens on all addresses.

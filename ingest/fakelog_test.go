@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/tributary-edge/tributary"
+	"github.com/tributary-edge/tributary/ingest/auth"
+	"github.com/tributary-edge/tributary/ingest/session"
 	"github.com/tributary-edge/tributary/log/record"
 )
 
@@ -23,10 +25,13 @@ var (
 // when the test says so, or, after auto, by themselves.
 type fakeLog struct {
 	committed func(tributary.LedgerID, tributary.LSN, []tributary.Ticket, error)
+	ledger    tributary.LedgerID
+	before    []*fakeLog // of earlier processes, oldest first
 
 	mu       sync.Mutex
 	entries  []record.Entry
 	tickets  []tributary.Ticket
+	failed   []int // entries whose group failed
 	durable  int   // entries below it are committed, or failed
 	readable int   // entries below it may be read
 	fail     error // what Append returns
@@ -43,7 +48,7 @@ var fakeLedger = tributary.LedgerID{0xfa}
 func fakeLogMillis() int64 { return time.Now().Add(time.Hour).UnixMilli() }
 
 func newFakeLog() *fakeLog {
-	l := &fakeLog{grown: make(chan struct{})}
+	l := &fakeLog{ledger: fakeLedger, grown: make(chan struct{})}
 	l.appended.L = &l.mu
 	return l
 }
@@ -78,6 +83,9 @@ func (l *fakeLog) commit(err error) {
 	from, to := l.durable, len(l.entries)
 	tickets := slices.Clone(l.tickets[from:to])
 	l.durable = to
+	for i := from; err != nil && i < to; i++ {
+		l.failed = append(l.failed, i)
+	}
 	if err == nil && to > from {
 		l.readable = to
 		close(l.grown)
@@ -85,12 +93,12 @@ func (l *fakeLog) commit(err error) {
 	}
 	l.mu.Unlock()
 	if to > from {
-		l.committed(fakeLedger, tributary.LSN(from), tickets, err)
+		l.committed(l.ledger, tributary.LSN(from), tickets, err)
 	}
 }
 
 // auto commits by itself, after each append, until the test ends.
-func (l *fakeLog) auto(t *testing.T) {
+func (l *fakeLog) auto(t testing.TB) {
 	t.Helper()
 	stop, done := false, make(chan struct{})
 	go func() {
@@ -130,7 +138,12 @@ func (l *fakeLog) setFull() {
 	l.mu.Unlock()
 }
 
-func (l *fakeLog) Read(ctx context.Context, _ tributary.LedgerID, from tributary.LSN, _ int) (record.Chunk, error) {
+func (l *fakeLog) Read(ctx context.Context, ledger tributary.LedgerID, from tributary.LSN, maxBytes int) (record.Chunk, error) {
+	for _, old := range l.before {
+		if old.ledger == ledger {
+			return old.Read(ctx, ledger, from, maxBytes)
+		}
+	}
 	for {
 		l.mu.Lock()
 		if l.readable > int(from) {
@@ -156,11 +169,17 @@ func (l *fakeLog) all() []record.Entry {
 	return slices.Clone(l.entries)
 }
 
+// records is all, without what is noted of sessions.
+func (l *fakeLog) records() []record.Entry {
+	return slices.DeleteFunc(l.all(), func(e record.Entry) bool { return e.Stream == "" && string(e.Key) == session.EventKey })
+}
+
 // payloads returns the values of the messages appended so far, joined by
-// spaces; control records show as their key in brackets.
+// spaces; control records show as their key in brackets, except for what is
+// noted of sessions.
 func (l *fakeLog) payloads() string {
 	var s []string
-	for _, e := range l.all() {
+	for _, e := range l.records() {
 		if e.Header(headerTopic) == nil {
 			s = append(s, "["+string(e.Key)+"]")
 		} else {
@@ -185,7 +204,7 @@ func routeAll(_, clientID, _ string) (Destination, error) {
 func newTestDoor(t *testing.T, l *fakeLog, change func(*Options)) *Door {
 	t.Helper()
 	o := Options{
-		Log: l, Reader: l, Router: routeFunc(routeAll), DeadLetter: "dead",
+		Log: l, Reader: l, Router: routeFunc(routeAll), Guard: openDoor{}, DeadLetter: "dead",
 		IsFull:         func(err error) bool { return errors.Is(err, errFull) },
 		MaxPacketBytes: 128 << 10, ReceiveMaximum: 8,
 	}
@@ -215,3 +234,13 @@ func runDoor(t *testing.T, d *Door) (stop func() error) {
 	t.Cleanup(func() { _ = stop() })
 	return stop
 }
+
+// An openDoor lets everybody do everything.
+type openDoor struct{}
+
+func (openDoor) Authenticate(_ context.Context, c *auth.Credentials) (auth.Identity, error) {
+	return auth.Identity{User: c.Username}, nil
+}
+
+func (openDoor) Allows(_, _ string, _ auth.Access, _ string) bool { return true }
+func (openDoor) Generation() uint64                               { return 0 }

@@ -21,7 +21,7 @@ import (
 // nobody wants it.
 func TestFanout(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, d *Door, l *fakeLog) {
-		p := pipe(t, d).enter(session{id: "pub", v5: true})
+		p := pipe(t, d).enter(dialled{id: "pub", v5: true})
 		p.publish(1, 1, "a/b", "unheard")
 		synctest.Wait()
 		l.commit(nil)
@@ -30,10 +30,10 @@ func TestFanout(t *testing.T) {
 		if l.reads != 0 {
 			t.Errorf("read back %d times with no subscriber", l.reads)
 		}
-		old := pipe(t, d).enter(session{id: "old"})
+		old := pipe(t, d).enter(dialled{id: "old"})
 		old.send(subscribePacket(false, 1, "a/#", 0)...)
 		old.want(0x90, 3, 0, 1, 0)
-		five := pipe(t, d).enter(session{id: "five", v5: true})
+		five := pipe(t, d).enter(dialled{id: "five", v5: true})
 		five.send(subscribePacket(true, 1, "a/+", 0)...)
 		five.want(0x90, 4, 0, 1, 0, 0)
 		p.send(subscribePacket(true, 1, "#", 4)...) // No Local
@@ -67,12 +67,12 @@ func TestFanoutBurst(t *testing.T) {
 	runDoor(t, d)
 	var subs []*client
 	for i := range 4 {
-		c := dial(t, d).enter(session{id: fmt.Sprint("sub", i)})
+		c := dial(t, d).enter(dialled{id: fmt.Sprint("sub", i)})
 		c.send(subscribePacket(false, 1, "#", 0)...)
 		c.want(0x90, 3, 0, 1, 0)
 		subs = append(subs, c)
 	}
-	p := dial(t, d).enter(session{id: "pub"})
+	p := dial(t, d).enter(dialled{id: "pub"})
 	for i := range messages {
 		p.publish(0, 0, "t", fmt.Sprint(i))
 	}
@@ -90,17 +90,21 @@ func TestFanoutBurst(t *testing.T) {
 // an empty one takes it away.
 func TestRetained(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, d *Door, l *fakeLog) {
-		p := pipe(t, d).enter(session{id: "pub"})
+		p := pipe(t, d).enter(dialled{id: "pub"})
 		ask := func(id string) *client {
-			c := pipe(t, d).enter(session{id: id})
+			c := pipe(t, d).enter(dialled{id: id})
 			c.send(subscribePacket(false, 1, "r", 0)...)
 			c.want(0x90, 3, 0, 1, 0)
 			return c
 		}
 		p.send(publishPacket(false, 1, 0, "r", "keep")...)
-		ask("early").wantNothing()
-		l.commit(nil)
 		synctest.Wait()
+		early := pipe(t, d).enter(dialled{id: "early"})
+		early.send(subscribePacket(false, 1, "r", 0)...)
+		early.wantNothing() // it came later, so it waits until that is durable
+		l.commit(nil)
+		early.want(0x90, 3, 0, 1, 0)
+		early.want(publishPacket(false, 1, 0, "r", "keep")...)
 		ask("later").want(publishPacket(false, 1, 0, "r", "keep")...)
 		p.send(publishPacket(false, 1, 0, "r", "")...)
 		synctest.Wait()
@@ -116,20 +120,20 @@ func TestRetained(t *testing.T) {
 // A1: a subscriber that does not read stops nobody: publishers are
 // acknowledged, another subscriber gets all. It loses QoS 0 messages.
 func TestStalledSubscriber(t *testing.T) {
-	const messages, size = 3000, 1000
+	const messages, size = 3000, 2000
 	bubble(t, nil, func(t *testing.T, d *Door, l *fakeLog) {
 		stalled, far := bufferedPipe()
 		far.out.limit = 4096
 		go d.EstablishConnection(far)
-		for _, p := range [][]byte{connectPacket(session{id: "stalled"}), subscribePacket(false, 1, "t", 0)} {
+		for _, p := range [][]byte{connectPacket(dialled{id: "stalled"}), subscribePacket(false, 1, "t", 0)} {
 			if _, err := stalled.Write(p); err != nil {
 				t.Fatal(err)
 			}
 		}
-		good := pipe(t, d).enter(session{id: "good"})
+		good := pipe(t, d).enter(dialled{id: "good"})
 		good.send(subscribePacket(false, 1, "t", 0)...)
 		good.want(0x90, 3, 0, 1, 0)
-		p := pipe(t, d).enter(session{id: "pub"})
+		p := pipe(t, d).enter(dialled{id: "pub"})
 		start := time.Now()
 		for i := range messages {
 			p.publish(1, uint16(i+1), "t", strings.Repeat("x", size))
@@ -161,7 +165,7 @@ func TestUnreadAcks(t *testing.T) {
 		far.out.limit = 16
 		go d.EstablishConnection(far)
 		l.auto(t)
-		_, err := near.Write(connectPacket(session{id: "deaf"}))
+		_, err := near.Write(connectPacket(dialled{id: "deaf"}))
 		pings := bytes.Repeat([]byte{0xc0, 0}, 1<<16)
 		for i := 0; err == nil && d.Stats().Refused.SlowReader == 0; i++ {
 			if i > 100 {
@@ -181,22 +185,21 @@ func TestUnreadAcks(t *testing.T) {
 // What the fan-out reads is what was asked for, and a failure to read it back
 // skips that and nothing else.
 func TestFanoutSpans(t *testing.T) {
-	f := &fanout{wake: make(chan struct{}, 1)}
+	f := &delivery{wake: make(chan struct{}, 1)}
 	f.want(fakeLedger, 0, 5)
 	f.want(fakeLedger, 5, 7)
 	f.want(fakeLedger, 9, 10)
-	if want := []span{{fakeLedger, 0, 7}, {fakeLedger, 9, 10}}; !reflect.DeepEqual(f.spans, want) {
-		t.Errorf("spans %v, want %v", f.spans, want)
+	if want := []job{{ledger: fakeLedger, from: 0, to: 7}, {ledger: fakeLedger, from: 9, to: 10}}; !reflect.DeepEqual(f.jobs, want) {
+		t.Errorf("jobs %v, want %v", f.jobs, want)
 	}
-	for i := range tributary.LSN(3 * maxSpans) {
+	for i := range tributary.LSN(3 * maxJobs) {
 		f.want(fakeLedger, 20+2*i, 21+2*i)
 	}
-	if n := len(f.spans); n != maxSpans || f.spans[n-1].to != 19+6*maxSpans {
-		t.Errorf("%d spans up to %v", n, f.spans[n-1])
+	if n := len(f.jobs); n != maxJobs || f.jobs[n-1].to != 19+6*maxJobs {
+		t.Errorf("%d jobs up to %v", n, f.jobs[n-1])
 	}
-	bubble(t, nil, func(t *testing.T, d *Door, l *fakeLog) {
-		d.fan.reader = failingReader{l, 1}
-		c := pipe(t, d).enter(session{id: "dev"})
+	bubble(t, func(o *Options) { o.Reader = failingReader{o.Log.(*fakeLog), 1} }, func(t *testing.T, d *Door, l *fakeLog) {
+		c := pipe(t, d).enter(dialled{id: "dev"})
 		c.send(subscribePacket(false, 1, "t", 0)...)
 		c.want(0x90, 3, 0, 1, 0)
 		for i := range 3 {
@@ -246,12 +249,12 @@ func TestHeadersThereAndBack(t *testing.T) {
 		{Key: headerRetain, Value: []byte("1")},
 		{Key: headerPacketID, Value: []byte{0, 9}},
 	}, appendProperties(nil, &p)...)
-	pk, ok := packetOf(&e, now)
-	if !ok || !reflect.DeepEqual(pk.Properties, p) {
-		t.Errorf("got  %+v\nwant %+v", pk.Properties, p)
+	m := outgoing{entry: &e}
+	if back, ok := propertiesOf(&e, now); !ok || !reflect.DeepEqual(back, p) {
+		t.Errorf("got  %+v\nwant %+v", back, p)
 	}
-	if pk.TopicName != "t" || pk.Origin != "c" || pk.FixedHeader.Qos != 2 || !pk.FixedHeader.Retain || pk.PacketID == 0 {
-		t.Errorf("packet %+v", pk)
+	if !m.open(now) || m.topic() != "t" || m.origin != "c" || m.qos != 2 {
+		t.Errorf("message %+v", m)
 	}
 	ours := map[string]int{}
 	for _, h := range e.Headers {
@@ -264,10 +267,45 @@ func TestHeadersThereAndBack(t *testing.T) {
 			t.Errorf("%d headers %s: a device passes for us", n, key)
 		}
 	}
-	if pk, ok := packetOf(&e, now.Add(50*time.Second)); !ok || pk.Properties.MessageExpiryInterval != 10 {
-		t.Errorf("10 s before its expiry: %t, %d", ok, pk.Properties.MessageExpiryInterval)
+	if back, ok := propertiesOf(&e, now.Add(50*time.Second)); !ok || back.MessageExpiryInterval != 10 {
+		t.Errorf("10 s before its expiry: %t, %d", ok, back.MessageExpiryInterval)
 	}
-	if _, ok := packetOf(&e, now.Add(60*time.Second)); ok {
+	if _, ok := propertiesOf(&e, now.Add(60*time.Second)); ok {
 		t.Error("an expired message is delivered")
 	}
+}
+
+// $SYS has Mosquitto's names, is retained, and says how the node is; a `#` does
+// not mean it, and a client cannot publish to it.
+func TestSys(t *testing.T) {
+	bubble(t, func(o *Options) { o.Version = "1.2.3" }, func(t *testing.T, d *Door, l *fakeLog) {
+		c := pipe(t, d).enter(dialled{id: "dev"})
+		all := pipe(t, d).enter(dialled{id: "all"})
+		all.send(subscribePacket(false, 1, "#", 0)...)
+		all.want(0x90, 3, 0, 1, 0)
+		<-time.After(2 * sysEvery)
+		c.send(subscribePacket(false, 1, "$SYS/broker/version", 0)...)
+		c.want(0x90, 3, 0, 1, 0)
+		c.want(publishPacket(false, 1, 0, "$SYS/broker/version", "tributary version 1.2.3")...)
+		c.send(subscribePacket(false, 2, "$SYS/broker/clients/+", 0)...)
+		c.want(0x90, 3, 0, 2, 0)
+		for _, want := range []string{"connected 2", "disconnected 0", "expired 0", "maximum 2", "total 2"} {
+			name, value, _ := strings.Cut(want, " ")
+			c.want(publishPacket(false, 1, 0, "$SYS/broker/clients/"+name, value)...)
+		}
+		_ = all.nc.Close()
+		<-time.After(sysEvery)
+		for _, want := range []string{"total 1", "connected 1"} {
+			name, value, _ := strings.Cut(want, " ")
+			c.want(publishPacket(false, 0, 0, "$SYS/broker/clients/"+name, value)...)
+		}
+		if len(l.all()) != 0 || len(d.Snapshot().Retained) != 0 {
+			t.Error("$SYS went to the log, or into the checkpoint")
+		}
+		c.publish(0, 0, "$SYS/broker/version", "x")
+		synctest.Wait()
+		if s := d.Stats(); s.Refused.Topic != 1 {
+			t.Errorf("%d refused, want 1", s.Refused.Topic)
+		}
+	})
 }

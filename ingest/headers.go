@@ -4,10 +4,10 @@ import (
 	"encoding/binary"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/mochi-mqtt/server/v2/packets"
 
+	"github.com/tributary-edge/tributary/ingest/auth"
 	"github.com/tributary-edge/tributary/log/record"
 )
 
@@ -24,7 +24,7 @@ const (
 	headerExpiry          = "mqtt.expiry_s"         // seconds from the record's time, decimal
 	headerPayloadFormat   = "mqtt.payload_format"   // "0" or "1"
 	headerDeadReason      = "tributary.dead.reason" // why a dead letter is one
-	headerPacketID        = "_pid"                  // QoS 2, where the session outlives the connection: 2 bytes, big endian
+	headerPacketID        = "_pid"                  // QoS 1, and QoS 2 where the session outlives the connection: 2 bytes, big endian
 )
 
 // userPrefix stands before the name of a user property that would otherwise
@@ -40,6 +40,8 @@ type routed struct {
 
 	topic      []byte
 	deadReason []byte // nil: it has a route
+	allowed    bool   // the client may publish to it, by the rules of that generation
+	generation uint64
 }
 
 // What a connection remembers is bounded: topics, and their bytes.
@@ -49,13 +51,15 @@ const (
 )
 
 // route asks the router where the topic goes, once per topic as a rule.
-func (c *conn) route(topic string) *routed {
-	if r := c.routes[topic]; r != nil {
+func (c *conn) route(name []byte) *routed {
+	if r := c.routes[string(name)]; r != nil && r.generation == c.door.opt.Guard.Generation() {
 		return r
 	}
-	r := &routed{topic: []byte(topic)}
+	topic := string(name)
+	r := &routed{topic: []byte(topic), generation: c.door.opt.Guard.Generation()}
+	r.allowed = c.door.opt.Guard.Allows(c.user, c.id, auth.Write, topic)
 	var err error
-	r.Destination, err = c.door.opt.Router.Route(topic, c.id, c.user)
+	r.Destination, err = c.door.opt.Router.Route(topic, c.id, c.claimed)
 	switch {
 	case err != nil:
 		r.Stream, r.Key, r.deadReason = c.door.opt.DeadLetter, []byte(c.id), []byte(err.Error())
@@ -66,14 +70,14 @@ func (c *conn) route(topic string) *routed {
 		if c.routes == nil || len(c.routes) >= maxRememberedTopics {
 			c.routes = map[string]*routed{}
 		}
-		c.routes[strings.Clone(topic)] = r // topic may be part of a whole packet
+		c.routes[topic] = r
 	}
 	return r
 }
 
 // fill makes c.rec the record of a message, without a time: the log's clock
 // says. It is good until the next call.
-func (c *conn) fill(m *message, props *packets.Properties, logsPacketID bool) *record.Record {
+func (c *conn) fill(m *message, logsPacketID bool) *record.Record {
 	r := c.route(m.topic)
 	h := append(c.rec.Headers[:0],
 		record.Header{Key: headerTopic, Value: r.topic},
@@ -90,8 +94,8 @@ func (c *conn) fill(m *message, props *packets.Properties, logsPacketID bool) *r
 		h = append(h, record.Header{Key: headerDeadReason, Value: r.deadReason})
 		c.door.stat.deadLettered.Add(1)
 	}
-	if props != nil {
-		h = appendProperties(h, props)
+	if m.props != nil {
+		h = appendProperties(h, m.props)
 	}
 	c.rec = record.Record{
 		Stream:  r.Stream,
@@ -125,56 +129,6 @@ func appendProperties(h []record.Header, p *packets.Properties) []record.Header 
 		h = append(h, record.Header{Key: userToHeader(u.Key), Value: []byte(u.Val)})
 	}
 	return h
-}
-
-// packetOf makes the PUBLISH for local subscribers out of a record that was
-// one. It returns false for a record that was none, and for a message that
-// has expired.
-func packetOf(e *record.Entry, now time.Time) (packets.Packet, bool) {
-	topic := e.Header(headerTopic)
-	if topic == nil {
-		return packets.Packet{}, false
-	}
-	pk := packets.Packet{
-		FixedHeader: packets.FixedHeader{Type: packets.Publish},
-		TopicName:   string(topic),
-		Payload:     e.Value,
-		Origin:      string(e.Header(headerClientID)),
-	}
-	p := &pk.Properties
-	for _, h := range e.Headers {
-		switch h.Key {
-		case headerTopic, headerClientID, headerPacketID, headerDeadReason:
-		case headerQoS:
-			if len(h.Value) == 1 && h.Value[0] >= '0' && h.Value[0] <= '2' {
-				pk.FixedHeader.Qos = h.Value[0] - '0'
-			}
-		case headerRetain:
-			pk.FixedHeader.Retain = true
-		case headerContentType:
-			p.ContentType = string(h.Value)
-		case headerResponseTopic:
-			p.ResponseTopic = string(h.Value)
-		case headerCorrelationData:
-			p.CorrelationData = h.Value
-		case headerPayloadFormat:
-			p.PayloadFormatFlag = true
-			if string(h.Value) == "1" {
-				p.PayloadFormat = 1
-			}
-		case headerExpiry:
-			seconds, _ := strconv.ParseInt(string(h.Value), 10, 64)
-			left := seconds - (now.UnixMilli()-e.Millis)/1000
-			if left <= 0 {
-				return packets.Packet{}, false
-			}
-			p.MessageExpiryInterval = uint32(min(left, seconds)) // a clock that was set back does not prolong it
-		default:
-			p.User = append(p.User, packets.UserProperty{Key: headerToUser(h.Key), Val: string(h.Value)})
-		}
-	}
-	pk.PacketID = uint16(pk.FixedHeader.Qos) // the engine wants one where QoS is not 0, and does not look at it
-	return pk, true
 }
 
 // userToHeader returns the header name for a user property: the name as it

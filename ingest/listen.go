@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -20,17 +21,36 @@ func listenTCP(ctx context.Context, address string) (net.Listener, error) {
 	return lc.Listen(ctx, "tcp", address)
 }
 
+// A listening is a listener, and how what comes to it is served: until ctx is
+// done and all its connections have ended.
+type listening struct {
+	net.Listener
+
+	accept func(ctx context.Context, l net.Listener)
+}
+
 // listenAll listens on all addresses, or on none.
-func (d *Door) listenAll(ctx context.Context) ([]net.Listener, error) {
-	var listeners []net.Listener
+func (d *Door) listenAll(ctx context.Context) ([]listening, error) {
+	ways := []struct {
+		name      string
+		addresses []string
+		accept    func(ctx context.Context, l net.Listener)
+	}{
+		{"MQTT", d.opt.Listen, d.acceptPlain},
+		{"MQTT with TLS", d.opt.ListenTLS, d.acceptTLS},
+		{"MQTT over WebSocket", d.opt.ListenWS, d.acceptWebSockets},
+	}
+	var listeners []listening
 	var addrs []net.Addr
-	for _, address := range d.opt.Listen {
-		l, err := d.listen(ctx, address)
-		if err != nil {
-			closeAll(listeners)
-			return nil, fmt.Errorf("listen for MQTT on %q: %w", address, err)
+	for _, way := range ways {
+		for _, address := range way.addresses {
+			l, err := d.listen(ctx, address)
+			if err != nil {
+				closeAll(listeners)
+				return nil, fmt.Errorf("listen for %s on %q: %w", way.name, address, err)
+			}
+			listeners, addrs = append(listeners, listening{l, way.accept}), append(addrs, l.Addr())
 		}
-		listeners, addrs = append(listeners, l), append(addrs, l.Addr())
 	}
 	d.mu.Lock()
 	d.addrs = addrs
@@ -38,17 +58,25 @@ func (d *Door) listenAll(ctx context.Context) ([]net.Listener, error) {
 	return listeners, nil
 }
 
-func closeAll(listeners []net.Listener) {
+func closeAll(listeners []listening) {
 	for _, l := range listeners {
 		_ = l.Close()
 	}
+}
+
+func (d *Door) acceptPlain(ctx context.Context, l net.Listener) {
+	d.accept(ctx, l, d.EstablishConnection)
+}
+
+func (d *Door) acceptTLS(ctx context.Context, l net.Listener) {
+	d.accept(ctx, l, func(nc net.Conn) { d.EstablishConnection(tls.Server(nc, d.opt.TLS)) })
 }
 
 // accept serves what comes in until the listener is closed and all its
 // connections have ended. Any other error
 // is tried again: a process that has run out of file descriptors gets some
 // back when devices leave.
-func (d *Door) accept(ctx context.Context, l net.Listener) {
+func (d *Door) accept(ctx context.Context, l net.Listener, serve func(net.Conn)) {
 	var serving sync.WaitGroup
 	defer serving.Wait()
 	pause := minAcceptPause
@@ -56,7 +84,15 @@ func (d *Door) accept(ctx context.Context, l net.Listener) {
 		nc, err := l.Accept()
 		if err == nil {
 			pause = minAcceptPause
-			serving.Go(func() { d.EstablishConnection(nc) })
+			if !d.takeSocket() {
+				_ = nc.Close()
+				d.sockets.Add(-1)
+				continue
+			}
+			serving.Go(func() {
+				defer d.sockets.Add(-1)
+				serve(nc)
+			})
 			continue
 		}
 		if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {

@@ -22,7 +22,7 @@ type stream struct {
 	mu       sync.Mutex
 	cond     sync.Cond
 	b        []byte
-	limit    int // writes block beyond it
+	limit    int // writes block beyond it, but for the first
 	ended    bool
 	deadline bool // the read deadline has passed
 	late     bool // the write deadline has passed
@@ -59,7 +59,7 @@ func (e *pipeEnd) Write(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e.writes.Add(1)
-	for len(s.b)+len(p) > s.limit && !s.ended && !s.late {
+	for len(s.b) > 0 && len(s.b)+len(p) > s.limit && !s.ended && !s.late {
 		s.cond.Wait()
 	}
 	switch {

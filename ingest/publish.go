@@ -2,24 +2,24 @@ package ingest
 
 import (
 	"encoding/binary"
-	"strings"
-	"sync/atomic"
 
 	"github.com/mochi-mqtt/server/v2/packets"
 
 	"github.com/tributary-edge/tributary"
+	"github.com/tributary-edge/tributary/ingest/packet"
 	"github.com/tributary-edge/tributary/log/record"
 )
 
 // A message is one PUBLISH, out of the stream, decoded and well-formed, its
-// topic alias resolved. The slices are borrowed. Its MQTT 5 properties are
-// handed on beside it, or the compiler would put each packet on the heap.
+// topic alias resolved. The slices are borrowed.
 type message struct {
-	topic   string
+	topic   []byte
 	payload []byte
 	pid     uint16 // 0 for QoS 0
 	qos     byte
 	retain  bool
+	dup     bool
+	props   *packets.Properties // of MQTT 5; nil: none
 }
 
 // Tickets. The owner is the *conn that has a record answered, a cleanup, or
@@ -31,11 +31,13 @@ type message struct {
 //	bit  20     the log knows the packet id (QoS 2)
 //	bits 32-63  which use of the packet id it is (QoS 2)
 const (
-	kindQuiet   = iota // QoS 0 or a will
-	kindPuback         // QoS 1: PUBACK is due
-	kindPubrec         // QoS 2: PUBREC is due
-	kindRelease        // PUBREL: PUBCOMP is due
-	kindCleanup        // the end of a session that had QoS 2 messages
+	kindQuiet    = iota // QoS 0 or a will
+	kindPuback          // QoS 1: PUBACK is due
+	kindPubrec          // QoS 2: PUBREC is due
+	kindRelease         // PUBREL: PUBCOMP is due
+	kindCleanup         // the end of a session that had QoS 2 messages
+	kindNoted           // a change of a session: no answer is due
+	kindReceived        // a PUBREC of a subscriber: PUBREL is due
 )
 
 const (
@@ -52,59 +54,59 @@ func tagKind(t uint64) int { return int(t >> 16 & 7) }
 // A cleanup owns the ticket of the control record that ends a session.
 type cleanup struct{ client string }
 
-// publish takes a message to the log; props is nil in MQTT 3.1.1. It is called on the connection's
+// publish takes a message to the log. It is called on the connection's
 // reader, so that the log's order is the order of arrival, and may block. It
 // returns false when the reader is to stop.
-func (d *Door) publish(c *conn, m *message, props *packets.Properties) bool {
+func (d *Door) publish(c *conn, m *message) bool {
 	d.stat.received[m.qos].Add(1)
 	d.stat.bytes.Add(uint64(len(m.payload)))
 	if code := d.topicCode(m.topic); code != 0 {
 		return d.refuse(c, m, code)
 	}
+	if !c.route(m.topic).allowed {
+		return d.refuse(c, m, packet.CodeNotAuthorized)
+	}
+	if m.retain && len(m.payload) > 0 && d.out.kept.fullFor(m.topic) {
+		return d.refuse(c, m, packet.CodeQuotaExceeded)
+	}
 	switch m.qos {
 	case 0:
-		return d.publish0(c, m, props)
+		return d.publish0(c, m)
 	case 1:
-		return d.publish1(c, m, props)
+		return d.publish1(c, m)
 	default:
-		return d.publish2(c, m, props)
+		return d.publish2(c, m)
 	}
 }
 
-// topicCode returns the reason not to take a topic, or 0. Topics that start
-// with $ are the server's own (MQTT 5, 4.7.2).
-func (d *Door) topicCode(topic string) byte {
-	switch {
-	case topic[0] == '$':
-		return codeNotAuthorized
-	case strings.Count(topic, "/") >= d.opt.MaxTopicLevels:
-		return codeTopicName
-	default:
-		return 0
-	}
-}
-
-func (d *Door) publish0(c *conn, m *message, props *packets.Properties) bool {
+func (d *Door) publish0(c *conn, m *message) bool {
 	t := tributary.Ticket{Owner: d, Tag: tag(kindQuiet, 0, 0) | d.wantFan(m.retain)}
-	if err := d.append(c.fill(m, props, false), t); err != nil {
+	if err := d.append(c.fill(m, false), t); err != nil {
 		return d.refuse(c, m, d.failure(err))
 	}
 	return true
 }
 
-func (d *Door) publish1(c *conn, m *message, props *packets.Properties) bool {
+func (d *Door) publish1(c *conn, m *message) bool {
+	p := printOf(m.pid, m.topic, m.payload)
+	if m.dup && d.again(c, p) {
+		d.stat.resent.Add(1)
+		c.send(packet.TypePuback<<4, 2, byte(m.pid>>8), byte(m.pid))
+		return true
+	}
 	if !c.enter() {
 		return d.overWindow(c)
 	}
 	t := tributary.Ticket{Owner: c, Tag: tag(kindPuback, m.pid, 0) | d.wantFan(m.retain)}
-	if err := d.append(c.fill(m, props, false), t); err != nil {
+	if err := d.append(c.fill(m, true), t); err != nil {
 		c.leave(1)
 		return d.refuse(c, m, d.failure(err))
 	}
+	c.recent.add(p, c.inFlight())
 	return true
 }
 
-func (d *Door) publish2(c *conn, m *message, props *packets.Properties) bool {
+func (d *Door) publish2(c *conn, m *message) bool {
 	seq, was := d.q2.publish(c.id, m.pid, c.lasting, c)
 	switch was {
 	case q2Pending: // PUBREC comes when the first one is durable
@@ -113,14 +115,14 @@ func (d *Door) publish2(c *conn, m *message, props *packets.Properties) bool {
 	case q2Durable:
 		d.stat.resent.Add(1)
 		c.settle()
-		c.reply(typePubrec<<4, 2, byte(m.pid>>8), byte(m.pid))
+		c.send(packet.TypePubrec<<4, 2, byte(m.pid>>8), byte(m.pid))
 		return true
 	case q2OverWindow:
 		d.stat.window.Add(1)
-		c.stop(codeReceiveMaximum)
+		c.stop(packet.CodeReceiveMaximum)
 		return false
 	case q2OverTotal:
-		return d.refuse(c, m, codeQuotaExceeded)
+		return d.refuse(c, m, packet.CodeQuotaExceeded)
 	case q2None, q2Releasing:
 	}
 	if !c.enter() {
@@ -131,7 +133,7 @@ func (d *Door) publish2(c *conn, m *message, props *packets.Properties) bool {
 	if c.lasting {
 		t.Tag |= tagLogged
 	}
-	if err := d.append(c.fill(m, props, c.lasting), t); err != nil {
+	if err := d.append(c.fill(m, c.lasting), t); err != nil {
 		d.q2.unpublish(c.id, m.pid, seq)
 		c.leave(1)
 		return d.refuse(c, m, d.failure(err))
@@ -145,19 +147,19 @@ func (d *Door) pubrel(c *conn, pid uint16) bool {
 	switch {
 	case was == q2None: // released before; MQTT 5, 3.7.2.1
 		if c.v5 {
-			c.reply(typePubcomp<<4, 3, byte(pid>>8), byte(pid), codeUnknownPacketID)
+			c.send(packet.TypePubcomp<<4, 3, byte(pid>>8), byte(pid), packet.CodeUnknownPacketID)
 		} else {
-			c.reply(typePubcomp<<4, 2, byte(pid>>8), byte(pid))
+			c.send(packet.TypePubcomp<<4, 2, byte(pid>>8), byte(pid))
 		}
 		return true
 	case was == q2Pending: // before its PUBREC: MQTT 5, 4.3.3
-		c.stop(codeProtocolError)
+		c.stop(packet.CodeProtocolError)
 		return false
 	case was == q2Releasing: // PUBCOMP comes when the first one is durable
 		return true
 	case !logged:
 		c.free()
-		c.reply(typePubcomp<<4, 2, byte(pid>>8), byte(pid))
+		c.send(packet.TypePubcomp<<4, 2, byte(pid>>8), byte(pid))
 		return true
 	}
 	c.scratch = releaseValue(c.scratch[:0], pid, c.id)
@@ -187,8 +189,10 @@ func (d *Door) endSession(client string) error {
 // append puts a record into the log, and counts it as pending.
 func (d *Door) append(r *record.Record, t tributary.Ticket) error {
 	d.pending.Add(1)
+	d.appended.Add(1)
 	if _, err := d.opt.Log.Append(r, t); err != nil {
 		d.pending.Add(-1)
+		d.settle(1)
 		return err
 	}
 	return nil
@@ -197,9 +201,9 @@ func (d *Door) append(r *record.Record, t tributary.Ticket) error {
 // failure returns the reason code for an error of the log.
 func (d *Door) failure(err error) byte {
 	if d.opt.IsFull(err) {
-		return codeQuotaExceeded
+		return packet.CodeQuotaExceeded
 	}
-	return codeImplementation
+	return packet.CodeImplementation
 }
 
 // overWindow ends a connection with too much in flight, if that is why enter
@@ -226,23 +230,23 @@ func (d *Door) refuse(c *conn, m *message, code byte) bool {
 	switch {
 	case m.qos == 0:
 		return true
-	case !c.v5, m.qos == 2 && (code != codeQuotaExceeded || d.failed.Load()):
+	case !c.v5, m.qos == 2 && (code != packet.CodeQuotaExceeded || d.failed.Load()):
 		c.stop(code)
 		return false
 	}
 	c.settle()
-	ack := byte(typePuback << 4)
+	ack := byte(packet.TypePuback << 4)
 	if m.qos == 2 {
-		ack = typePubrec << 4
+		ack = packet.TypePubrec << 4
 	}
-	c.reply(ack, 3, byte(m.pid>>8), byte(m.pid), code)
+	c.send(ack, 3, byte(m.pid>>8), byte(m.pid), code)
 	return true
 }
 
 // wantFan returns tagFan when a local subscriber might want a message, or a
 // later one might, because it is to be retained.
 func (d *Door) wantFan(retain bool) uint64 {
-	if retain || atomic.LoadInt64(&d.srv.Info.Subscriptions) != 0 {
+	if retain || d.out.tree.Len() != 0 {
 		return tagFan
 	}
 	return 0

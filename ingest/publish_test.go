@@ -15,7 +15,7 @@ import (
 func TestAcksComeAfterTheCommit(t *testing.T) {
 	versions(t, func(t *testing.T, v5 bool) {
 		bubble(t, nil, func(t *testing.T, d *Door, l *fakeLog) {
-			c := pipe(t, d).enter(session{id: "dev", v5: v5})
+			c := pipe(t, d).enter(dialled{id: "dev", v5: v5})
 			for pid := uint16(1); pid <= 4; pid++ {
 				c.publish(1, pid, "a/b", fmt.Sprint(pid))
 				c.publish(2, pid+100, "a/b", fmt.Sprint(pid+100))
@@ -45,7 +45,7 @@ func TestOneWritePerConnectionAndGroup(t *testing.T) {
 	bubble(t, func(o *Options) { o.ReceiveMaximum = 200 }, func(t *testing.T, d *Door, l *fakeLog) {
 		near, far := bufferedPipe()
 		go d.EstablishConnection(far)
-		c := speak(t, near).enter(session{id: "dev"})
+		c := speak(t, near).enter(dialled{id: "dev"})
 		for group := range 3 {
 			for pid := range uint16(100) {
 				c.publish(1, pid+1, "t", "x")
@@ -73,8 +73,8 @@ func TestRefusal(t *testing.T) {
 	}{{errFull, 0x97}, {errDead, 0x83}} {
 		t.Run(test.err.Error(), func(t *testing.T) {
 			bubble(t, nil, func(t *testing.T, d *Door, l *fakeLog) {
-				five := pipe(t, d).enter(session{id: "five", v5: true})
-				old := pipe(t, d).enter(session{id: "old"})
+				five := pipe(t, d).enter(dialled{id: "five", v5: true})
+				old := pipe(t, d).enter(dialled{id: "old"})
 				five.publish(1, 1, "t", "before")
 				synctest.Wait()
 				l.setFail(test.err)
@@ -115,9 +115,9 @@ func TestRefusal(t *testing.T) {
 // code either: the record may be found again at the next start.
 func TestFailedGroup(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, d *Door, l *fakeLog) {
-		one := pipe(t, d).enter(session{id: "one", v5: true})
-		two := pipe(t, d).enter(session{id: "two", v5: true, resume: true, expiry: 60})
-		old := pipe(t, d).enter(session{id: "old"})
+		one := pipe(t, d).enter(dialled{id: "one", v5: true})
+		two := pipe(t, d).enter(dialled{id: "two", v5: true, resume: true, expiry: 60})
+		old := pipe(t, d).enter(dialled{id: "old"})
 		one.publish(1, 1, "t", "x")
 		two.publish(2, 1, "t", "x")
 		old.publish(1, 1, "t", "x")
@@ -131,7 +131,7 @@ func TestFailedGroup(t *testing.T) {
 			t.Errorf("stats: %+v", s)
 		}
 		l.setFail(errDead) // for good; a client that sends again is not left without an answer
-		two = pipe(t, d).enter(session{id: "two", v5: true, resume: true, expiry: 60})
+		two = pipe(t, d).enter(dialled{id: "two", v5: true, resume: true, expiry: 60})
 		two.send(publishPacket(true, 2<<1|8, 1, "t", "x")...)
 		two.want(0xe0, 2, 0x83, 0)
 		two.wantEnd()
@@ -143,11 +143,11 @@ func TestFailedGroup(t *testing.T) {
 func TestReceiveMaximum(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, d *Door, l *fakeLog) {
 		five := pipe(t, d)
-		ack := five.connect(session{id: "five", v5: true})
+		ack := five.connect(dialled{id: "five", v5: true})
 		if !bytes.Contains(ack, []byte{0x21, 0, 8}) || !bytes.Contains(ack, []byte{0x22, 0, 32}) || !bytes.Contains(ack, []byte{0x27, 0, 2, 0, 0}) {
 			t.Errorf("CONNACK % x does not announce receive maximum 8, 32 topic aliases, 128 KiB packets", ack)
 		}
-		old := pipe(t, d).enter(session{id: "old"})
+		old := pipe(t, d).enter(dialled{id: "old"})
 		for pid := uint16(1); pid <= 9; pid++ {
 			five.publish(1+byte(pid%2), pid, "five", "x")
 			old.publish(1+byte(pid%2), pid, "old", "x")
@@ -155,12 +155,12 @@ func TestReceiveMaximum(t *testing.T) {
 		five.want(0xe0, 2, 0x93, 0)
 		five.wantEnd()
 		synctest.Wait()
-		if n := len(l.all()); n != 16 {
+		if n := len(l.records()); n != 16 {
 			t.Errorf("%d records in the log, want 8 of each", n)
 		}
 		l.commit(nil)
 		synctest.Wait()
-		if n := len(l.all()); n != 17 {
+		if n := len(l.records()); n != 17 {
 			t.Errorf("%d records in the log; the 3.1.1 reader should have gone on", n)
 		}
 		old.publish(1, 10, "old", "x")
@@ -179,7 +179,7 @@ func TestReceiveMaximum(t *testing.T) {
 func TestWindowOfQoS2(t *testing.T) {
 	versions(t, func(t *testing.T, v5 bool) {
 		bubble(t, nil, func(t *testing.T, d *Door, l *fakeLog) {
-			c := pipe(t, d).enter(session{id: "dev", v5: v5, resume: true, expiry: 60})
+			c := pipe(t, d).enter(dialled{id: "dev", v5: v5, resume: true, expiry: 60})
 			for round := range 3 {
 				for pid := byte(1); pid <= 8; pid++ {
 					c.publish(2, uint16(pid), "t", "x")
@@ -195,7 +195,7 @@ func TestWindowOfQoS2(t *testing.T) {
 				for pid := byte(1); pid <= 8; pid++ {
 					c.want(0x70, 2, 0, pid)
 				}
-				if n := len(l.all()); n != 16*(round+1) {
+				if n := len(l.records()); n != 16*(round+1) {
 					t.Fatalf("round %d: %d records, want 16 per round", round, n)
 				}
 			}
@@ -222,19 +222,19 @@ func TestWindowOfQoS2(t *testing.T) {
 func TestForbiddenTopics(t *testing.T) {
 	deep := string(bytes.Repeat([]byte("a/"), 40))
 	bubble(t, nil, func(t *testing.T, d *Door, l *fakeLog) {
-		five := pipe(t, d).enter(session{id: "five", v5: true})
+		five := pipe(t, d).enter(dialled{id: "five", v5: true})
 		for _, topic := range []string{"$SYS/x", "$other", "$share/g/t"} {
 			five.publish(1, 1, topic, "x")
 			five.want(0x40, 3, 0, 1, 0x87)
 			five.publish(0, 0, topic, "x")
-			two := pipe(t, d).enter(session{id: "two", v5: true})
+			two := pipe(t, d).enter(dialled{id: "two", v5: true})
 			two.publish(2, 1, topic, "x") // the log may hold the packet id
 			two.want(0xe0, 2, 0x87, 0)
 			two.wantEnd()
 		}
 		five.publish(1, 1, deep, "x")
 		five.want(0x40, 3, 0, 1, 0x90)
-		old := pipe(t, d).enter(session{id: "old"})
+		old := pipe(t, d).enter(dialled{id: "old"})
 		old.publish(0, 0, "$SYS/x", "x")
 		old.wantNothing()
 		old.publish(1, 1, "$SYS/x", "x")
@@ -248,7 +248,7 @@ func TestForbiddenTopics(t *testing.T) {
 // Topic aliases: MQTT 5, 3.3.2.3.4.
 func TestTopicAlias(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, d *Door, l *fakeLog) {
-		c := pipe(t, d).enter(session{id: "dev", v5: true})
+		c := pipe(t, d).enter(dialled{id: "dev", v5: true})
 		c.publish(0, 0, "first", "1", 0x23, 0, 1)
 		c.publish(0, 0, "second", "2", 0x23, 0, 32)
 		c.publish(0, 0, "", "3", 0x23, 0, 1)
@@ -257,7 +257,7 @@ func TestTopicAlias(t *testing.T) {
 		c.publish(0, 0, "", "6", 0x23, 0, 32)
 		synctest.Wait()
 		var topics []string
-		for _, e := range l.all() {
+		for _, e := range l.records() {
 			topics = append(topics, string(e.Header(headerTopic)))
 		}
 		if want := []string{"first", "second", "first", "third", "third", "second"}; !slices.Equal(topics, want) {
@@ -266,7 +266,7 @@ func TestTopicAlias(t *testing.T) {
 		c.publish(0, 0, "", "x", 0x23, 0, 7)
 		c.want(0xe0, 2, 0x94, 0)
 		c.wantEnd()
-		over := pipe(t, d).enter(session{id: "over", v5: true})
+		over := pipe(t, d).enter(dialled{id: "over", v5: true})
 		over.publish(0, 0, "t", "x", 0x23, 0, 33)
 		if p := over.next(); len(p) < 3 || p[0] != 0xe0 || p[2] != 0x94 {
 			t.Errorf("got % x, want DISCONNECT 0x94", p)
@@ -278,7 +278,7 @@ func TestTopicAlias(t *testing.T) {
 // clock can be trusted.
 func TestTimeIsTheLogs(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, d *Door, l *fakeLog) {
-		c := pipe(t, d).enter(session{id: "dev", v5: true, resume: true, expiry: 60})
+		c := pipe(t, d).enter(dialled{id: "dev", v5: true, resume: true, expiry: 60})
 		c.publish(0, 0, "t", "0")
 		for pid := byte(1); pid <= 2; pid++ {
 			c.publish(2, uint16(pid), "t", fmt.Sprint(pid))
@@ -290,11 +290,11 @@ func TestTimeIsTheLogs(t *testing.T) {
 		synctest.Wait()
 		l.commit(nil)
 		c.want(0x70, 2, 0, 1)
-		pipe(t, d).enter(session{id: "dev", v5: true}) // forgets 2
+		pipe(t, d).enter(dialled{id: "dev", v5: true}) // forgets 2
 		if got, want := l.payloads(), "0 1 2 [qos2.release] [qos2.clean]"; got != want {
 			t.Fatalf("log has %q, want %q", got, want)
 		}
-		for i, e := range l.all() {
+		for i, e := range l.records() {
 			if e.Millis != fakeLogMillis() { // time stands still in the bubble
 				t.Errorf("record %d has a time of its own: %d", i, e.Millis)
 			}
@@ -315,14 +315,14 @@ func TestRouting(t *testing.T) {
 		return Destination{Stream: "s." + topic, Key: []byte(clientID + username)}, nil
 	}
 	bubble(t, func(o *Options) { o.Router = routeFunc(route) }, func(t *testing.T, d *Door, l *fakeLog) {
-		c := pipe(t, d).enter(session{id: "dev"})
+		c := pipe(t, d).enter(dialled{id: "dev"})
 		for range 2 {
 			for _, topic := range []string{"bad", "local", "good"} {
 				c.publish(0, 0, topic, topic)
 			}
 		}
 		synctest.Wait()
-		for i, e := range l.all() {
+		for i, e := range l.records() {
 			switch got := fmt.Sprintf("%s %q %s", e.Stream, e.Key, e.Header(headerDeadReason)); got {
 			case []string{`dead "dev" no device level`, ` "" `, `s.good "dev" `}[i%3]:
 			default:

@@ -33,33 +33,6 @@ const snapshotVersion = 1
 var errSnapshot = errors.New("the checkpoint of QoS 2 packet ids is damaged; " +
 	"nothing is lost: replay all ledgers instead of what follows the checkpoint")
 
-// Replay takes up one record of an earlier ledger. The node calls it for all
-// of them, in order, oldest ledger first, before Run; records from before the
-// checkpoint given to Restore may be left out. An error means a control
-// record that this version of the program cannot read.
-func (d *Door) Replay(e record.Entry) error { return d.q2.replay(&e) }
-
-// Restore takes up what an earlier process got from Snapshot. It is called
-// before Replay and before Run.
-func (d *Door) Restore(snapshot []byte) error { return d.q2.restore(snapshot) }
-
-// Snapshot returns the packet ids that are published and not released
-// according to all records of the ledger below next, and to all earlier ledgers
-// that were replayed or appended to. A later process that restores it may start
-// the replay at next. As long as nothing is durable, next is 0 and there is no
-// ledger. Snapshot may be called at any time.
-func (d *Door) Snapshot() (ledger tributary.LedgerID, next tributary.LSN, snapshot []byte) {
-	return d.q2.snapshot()
-}
-
-// Next returns what Snapshot does, without the cost of a snapshot. It may be
-// called at any time.
-func (d *Door) Next() (ledger tributary.LedgerID, next tributary.LSN) {
-	d.q2.mu.Lock()
-	defer d.q2.mu.Unlock()
-	return d.q2.ledger, d.q2.next
-}
-
 // ForgetPacketIDs drops all that Restore and Replay have learnt so far. The
 // node calls it between two calls of Replay, when it meets a damaged stretch
 // of the log: the release of any id may have been there, and the next message
@@ -75,7 +48,7 @@ func (q *qos2) replay(e *record.Entry) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if e.Header(headerTopic) != nil {
-		if pid := e.Header(headerPacketID); len(pid) == 2 {
+		if pid := e.Header(headerPacketID); len(pid) == 2 && string(e.Header(headerQoS)) == "2" {
 			q.learn(string(e.Header(headerClientID)), binary.BigEndian.Uint16(pid))
 		}
 		return nil

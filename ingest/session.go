@@ -1,175 +1,178 @@
 package ingest
 
 import (
-	"sync/atomic"
 	"time"
 
-	mqtt "github.com/mochi-mqtt/server/v2"
-
 	"github.com/tributary-edge/tributary"
+	"github.com/tributary-edge/tributary/ingest/packet"
+	"github.com/tributary-edge/tributary/ingest/session"
 )
 
-// sessionsPerClient bounds the sessions that are kept for clients that are
-// away: so many times Options.MaxClients in all. Client ids cost nothing, and
-// a session is memory.
-const sessionsPerClient = 4
-
-// tooManySessions says whether a client must be refused because the node keeps
-// as many sessions as it may, and none for this one.
-func (d *Door) tooManySessions(client string) bool {
-	if d.srv.Clients.Len() < sessionsPerClient*d.opt.MaxClients {
-		return false
-	}
-	_, known := d.srv.Clients.Get(client)
-	if !known {
-		d.stat.tooMany.Add(1)
-	}
-	return !known
-}
+// errOther says that the client id belongs to a connection of somebody else.
+var errOther = &packet.Error{Code: packet.CodeNotAuthorized, Packet: "CONNECT", What: "the client id is in use by another user"}
 
 // claim makes c the holder of its client's session. A connection that held it
 // before is stopped, and claim waits until its reader has really stopped:
 // what that had taken out of its socket is in the log, the rest never will
 // be, and so the order of the device's messages is the order of its
-// connections.
-func (d *Door) claim(c *conn, clean bool) {
+// connections. Nobody takes over the connection of another user.
+//
+// A session that ends with its connection, but has a will, is in the log all the
+// same: should this process end first, the next one publishes the will.
+func (d *Door) claim(c *conn, clean bool, expiry uint32, hasWill bool) (present bool, err error) {
 	d.mu.Lock()
 	before := d.owners[c.id]
+	if before != nil && before.user != c.user {
+		d.mu.Unlock()
+		return false, errOther
+	}
 	d.owners[c.id] = c
 	d.mu.Unlock()
 	if before != nil {
-		before.stop(codeTakenOver)
+		before.stop(packet.CodeTakenOver)
 		<-before.stopped
 	}
-	d.endWillDelay(c.id, clean)
-	if !clean && !forgetQoS2 {
-		c.resumed = d.q2.holds(c.id)
-		return
+	s, present, dropped, err := d.sessions.Open(c.id, c.user, clean)
+	if err != nil {
+		return false, err
 	}
-	if err := d.endSession(c.id); err != nil {
+	s.Attach(c.window) // from here on it does not expire
+	d.endWillDelay(c.id, !present)
+	if dropped != nil {
+		d.unsubscribeAll(dropped)
+		if err := d.noteIf(c, dropped.EndedEvent()); err != nil {
+			d.opt.Logger.Warn("the end of a session could not be logged; it may be there again after a restart", "client", c.id, "error", err)
+		}
+	}
+	c.sub = d.subscriberOf(s)
+	c.lasting = expiry > 0
+	s.SetExpiry(expiry, c.lasting || hasWill)
+	if !clean && dropped == nil && !forgetQoS2 {
+		present = present || d.q2.holds(c.id) // what the client has not released counts, if its session should be lost
+	} else if err := d.endSession(c.id); err != nil {
 		d.opt.Logger.Warn("a client asked for a clean start, which the log could not take down; it is refused, and nothing is lost",
 			"client", c.id, "error", err)
-		d.stat.refused(d.failure(err))
-		c.stop(d.failure(err))
+		return false, err
 	}
+	if err := d.noteIf(c, s.OpenedEvent()); err != nil {
+		d.opt.Logger.Warn("a session could not be logged; it may be unknown after a restart", "client", c.id, "error", err)
+	}
+	return present, nil
 }
 
-// disconnected is told that the engine is done with a connection, and whether
-// the session is over with it.
-func (d *Door) disconnected(c *conn, over bool) {
-	c.left = true
-	if !over {
-		return
-	}
-	if err := d.endSession(c.id); err != nil {
-		d.opt.Logger.Warn("the end of a session could not be logged; its QoS 2 packet ids may be known again after a restart",
-			"client", c.id, "error", err)
-	}
-}
-
-// expired is told that a session without a connection is over.
-func (d *Door) expired(client string) {
+// subscriberOf returns the delivery's view of a session.
+func (d *Door) subscriberOf(s *session.Session) *subscriber {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.owners[client] != nil {
-		return // somebody came back just now
+	sub := d.subs[s.Client]
+	if sub == nil || sub.Session != s {
+		sub = &subscriber{Session: s}
+		d.subs[s.Client] = sub
 	}
-	if err := d.endSession(client); err != nil {
+	return sub
+}
+
+// note appends a control record on the empty stream for c, whose reader calls
+// it; settle waits until it is durable.
+func (d *Door) note(c *conn, event []byte, t uint64) error {
+	c.rec = controlRecord(session.EventKey, event)
+	c.enterNote()
+	err := d.append(&c.rec, tributary.Ticket{Owner: c, Tag: t})
+	if err != nil {
+		c.leaveNote()
+	}
+	return err
+}
+
+// noteIf is note for a change of a session, if it has to be noted.
+func (d *Door) noteIf(c *conn, event []byte) error {
+	if event == nil {
+		return nil
+	}
+	return d.note(c, event, tag(kindNoted, 0, 0))
+}
+
+// leave is the end of a connection for its session. It is called on the
+// connection's reader, which takes no messages any more.
+func (d *Door) leave(c *conn, _ error) {
+	defer d.release(c)
+	if c.sub == nil {
+		return
+	}
+	d.out.detach(c)
+	if c.will != nil {
+		d.sendOrDelay(c)
+	}
+	d.forgetWill(c)
+	if c.lasting {
+		return
+	}
+	d.sessions.Drop(c.id)
+	d.end(c.sub.Session)
+}
+
+// end deals with a session that is over and no longer in the store.
+func (d *Door) end(s *session.Session) {
+	d.unsubscribeAll(s)
+	if event := s.EndedEvent(); event != nil {
+		r := controlRecord(session.EventKey, event)
+		if err := d.append(&r, tributary.Ticket{Owner: d, Tag: tag(kindNoted, 0, 0)}); err != nil {
+			d.opt.Logger.Warn("the end of a session could not be logged; it may be there again after a restart", "client", s.Client, "error", err)
+		}
+	}
+	if err := d.endSession(s.Client); err != nil {
 		d.opt.Logger.Warn("the end of a session could not be logged; its QoS 2 packet ids may be known again after a restart",
-			"client", client, "error", err)
+			"client", s.Client, "error", err)
 	}
 }
 
-// exorcise does for a connection what the engine does at its end, when the
-// engine did not get there: it has panicked, or given up half way.
-func (d *Door) exorcise(c *conn) {
-	cl := c.cl
-	if cl == nil {
-		return
-	}
-	if held, ok := d.srv.Clients.Get(c.id); !ok || held != cl {
-		return
-	}
-	if atomic.LoadUint32(&cl.Properties.Will.Flag) == 1 {
-		w := cl.Properties.Will
-		d.will(c, &w)
-	}
-	cl.Stop(errStopped)
-	over := !c.lasting
-	d.disconnected(c, over)
-	if over {
-		cl.ClearInflights()
-		d.srv.UnsubscribeClient(cl)
-		d.srv.Clients.Delete(c.id)
-	}
-}
-
-// A delayedWill waits for its client to stay away long enough (MQTT 5,
-// 3.1.3.2.2). Who takes it out of Door.wills, sends it or not.
-type delayedWill struct {
-	c     *conn
-	m     message
-	timer *time.Timer
-}
-
-// will takes a will to the log, now or after its delay, which ends with the
-// session at the latest. It is called on the connection's reader, which takes
-// no messages any more.
-func (d *Door) will(c *conn, w *mqtt.Will) {
-	m := message{topic: w.TopicName, payload: w.Payload, qos: w.Qos, retain: w.Retain}
-	var delay uint32
-	if c.v5 {
-		delay = min(w.WillDelayInterval, c.cl.Properties.Props.SessionExpiryInterval)
-	}
-	if delay == 0 {
-		d.sendWill(c, &m)
-		return
-	}
+// unsubscribeAll takes the subscriptions of a session that is over out of the
+// tree.
+func (d *Door) unsubscribeAll(s *session.Session) {
 	d.mu.Lock()
-	defer d.mu.Unlock()
-	late := &delayedWill{c: c, m: m}
-	d.wills[c.id] = late
-	late.timer = time.AfterFunc(time.Duration(delay)*time.Second, func() {
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		if d.wills[c.id] == late {
-			delete(d.wills, c.id)
-			d.sendWill(c, &late.m)
+	sub := d.subs[s.Client]
+	if sub != nil && sub.Session == s {
+		delete(d.subs, s.Client)
+	}
+	d.mu.Unlock()
+	all := s.Subscriptions()
+	if sub == nil || sub.Session != s || len(all) == 0 {
+		return
+	}
+	d.behindAll(func() { // as they were made, or one could be made after this
+		for i := range all {
+			d.out.tree.Unsubscribe(sub, all[i].Filter)
 		}
 	})
 }
 
-// endWillDelay is called when a client is back: its will is not sent, unless
-// this is another session, so that the old one is over.
-func (d *Door) endWillDelay(client string, over bool) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	late := d.wills[client]
-	if late == nil {
+// sweep ends the sessions whose client has stayed away too long.
+func (d *Door) sweep(now time.Time) {
+	for _, s := range d.sessions.Expired(now) {
+		d.mu.Lock()
+		late := d.wills[s.Client]
+		d.mu.Unlock()
+		if late != nil { // MQTT 5, 3.1.3.2.2: the end of the session ends the delay
+			d.endWillDelay(s.Client, true)
+		}
+		d.stat.expired.Add(1)
+		d.end(s)
+	}
+}
+
+// noteSending appends what must be durable before s is sent. The delivery calls it.
+func (d *Door) noteSending(s *sending) {
+	r := controlRecord(session.EventKey, s.d.Event)
+	if err := d.append(&r, tributary.Ticket{Owner: s, Tag: tag(kindNoted, 0, 0)}); err != nil {
+		s.c.stop(d.failure(err)) // it is in flight, and is sent when the client is back
+	}
+}
+
+// sent is called when what noteSending appended is durable, or has failed.
+func (d *Door) sent(s *sending, err error) {
+	if err != nil {
+		s.c.stop(packet.CodeImplementation)
 		return
 	}
-	delete(d.wills, client)
-	late.timer.Stop()
-	if over {
-		d.sendWill(late.c, &late.m)
-	}
-}
-
-// sendDelayedWills sends all wills that still wait, at the end of the process.
-func (d *Door) sendDelayedWills() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for client, late := range d.wills {
-		delete(d.wills, client)
-		late.timer.Stop()
-		d.sendWill(late.c, &late.m)
-	}
-}
-
-func (d *Door) sendWill(c *conn, m *message) {
-	t := tributary.Ticket{Owner: d, Tag: tag(kindQuiet, 0, 0) | d.wantFan(m.retain)}
-	if err := d.append(c.fill(m, c.willProps, false), t); err != nil {
-		d.stat.refused(d.failure(err))
-		d.opt.Logger.Warn("a will message is lost: the log did not take it", "client", c.id, "error", err)
-	}
+	d.out.do(func() { d.out.sent(s) })
 }

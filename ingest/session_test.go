@@ -59,12 +59,12 @@ func TestTakeOverWaitsForTheOldReader(t *testing.T) {
 			if ack := c.next(); len(ack) < 4 || ack[0] != 0x20 || ack[3] != 0 {
 				t.Fatalf("got % x, want CONNACK", ack)
 			}
-			n := len(l.all())
+			n := len(l.records())
 			c.v5 = v5
 			c.publish(0, 0, "t", "new")
 			synctest.Wait()
 			got := l.payloads()
-			if len(l.all()) != n+1 || !strings.HasSuffix(got, " new") {
+			if len(l.records()) != n+1 || !strings.HasSuffix(got, " new") {
 				t.Errorf("after CONNACK: %q", got)
 			}
 			if v5 {
@@ -115,7 +115,7 @@ func TestTakeOverStorm(t *testing.T) {
 		var all []*client
 		for i := range 20 {
 			c := pipe(t, d)
-			c.send(connectPacket(session{id: "dev", v5: true, resume: i%3 > 0, expiry: uint32(i % 2)})...)
+			c.send(connectPacket(dialled{id: "dev", v5: true, resume: i%3 > 0, expiry: uint32(i % 2)})...)
 			all = append(all, c)
 		}
 		synctest.Wait()
@@ -148,16 +148,16 @@ func TestTakeOverStorm(t *testing.T) {
 func TestWill(t *testing.T) {
 	versions(t, func(t *testing.T, v5 bool) {
 		bubble(t, nil, func(t *testing.T, d *Door, l *fakeLog) {
-			sub := pipe(t, d).enter(session{id: "sub"})
+			sub := pipe(t, d).enter(dialled{id: "sub"})
 			sub.send(subscribePacket(false, 1, "wills/#", 0)...)
 			sub.want(0x90, 3, 0, 1, 0)
-			polite := pipe(t, d).enter(session{id: "polite", v5: v5, will: "wills/polite"})
+			polite := pipe(t, d).enter(dialled{id: "polite", v5: v5, will: "wills/polite"})
 			polite.send(0xe0, 0)
 			polite.wantEnd()
-			rude := pipe(t, d).enter(session{id: "rude", v5: v5, will: "wills/rude"})
+			rude := pipe(t, d).enter(dialled{id: "rude", v5: v5, will: "wills/rude"})
 			_ = rude.nc.Close()
 			sub.wantNothing()
-			e := l.all()
+			e := l.records()
 			if len(e) != 1 || string(e[0].Header(headerTopic)) != "wills/rude" || string(e[0].Value) != "gone" || string(e[0].Header(headerQoS)) != "1" {
 				t.Fatalf("log has %+v", e)
 			}
@@ -175,7 +175,7 @@ func TestDelayedWill(t *testing.T) {
 		l := newFakeLog()
 		d := newTestDoor(t, l, nil)
 		stop := runDoor(t, d)
-		s := session{id: "dev", v5: true, resume: true, expiry: 100, will: "w", willDelay: 30}
+		s := dialled{id: "dev", v5: true, resume: true, expiry: 100, will: "w", willDelay: 30}
 		vanish := func() {
 			c := pipe(t, d).enter(s)
 			_ = c.nc.Close()
@@ -224,8 +224,8 @@ func TestDrain(t *testing.T) {
 		l := newFakeLog()
 		d := newTestDoor(t, l, nil)
 		stop := runDoor(t, d)
-		five := pipe(t, d).enter(session{id: "five", v5: true})
-		old := pipe(t, d).enter(session{id: "old"})
+		five := pipe(t, d).enter(dialled{id: "five", v5: true})
+		old := pipe(t, d).enter(dialled{id: "old"})
 		idle := pipe(t, d) // has not sent CONNECT
 		five.publish(1, 1, "t", "x")
 		old.publish(1, 1, "t", "x")
@@ -249,7 +249,7 @@ func TestDrain(t *testing.T) {
 		l := newFakeLog()
 		d := newTestDoor(t, l, nil)
 		stop := runDoor(t, d)
-		c := pipe(t, d).enter(session{id: "dev", v5: true})
+		c := pipe(t, d).enter(dialled{id: "dev", v5: true})
 		c.publish(1, 1, "t", "x")
 		synctest.Wait()
 		start := time.Now()
@@ -265,10 +265,10 @@ func TestDrain(t *testing.T) {
 // connection; packets, and even long keep-alives, do not.
 func TestKeepAlive(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, d *Door, _ *fakeLog) {
-		quiet := pipe(t, d).enter(session{id: "quiet", v5: true, keepAlive: 10})
-		long := pipe(t, d).enter(session{id: "long", v5: true, keepAlive: 44000})
-		none := pipe(t, d).enter(session{id: "none"})
-		busy := pipe(t, d).enter(session{id: "busy", keepAlive: 10})
+		quiet := pipe(t, d).enter(dialled{id: "quiet", v5: true, keepAlive: 10})
+		long := pipe(t, d).enter(dialled{id: "long", v5: true, keepAlive: 44000})
+		none := pipe(t, d).enter(dialled{id: "none"})
+		busy := pipe(t, d).enter(dialled{id: "busy", keepAlive: 10})
 		for range 3 {
 			<-time.After(14 * time.Second)
 			busy.send(0xc0, 0)
@@ -298,7 +298,7 @@ func TestLastWordsOverTCP(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		b := connectPacket(session{id: "dev", v5: true})
+		b := connectPacket(dialled{id: "dev", v5: true})
 		for pid := range uint16(200) {
 			b = append(b, publishPacket(true, 2, pid+1, "t", strings.Repeat("x", 500))...)
 		}

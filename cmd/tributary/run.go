@@ -1,11 +1,15 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
+	"os/signal"
+	"syscall"
 
+	"github.com/KimMachineGun/automemlimit/memlimit"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
@@ -26,7 +30,8 @@ func runCommand() *cobra.Command {
 		Use:     "run",
 		Short:   "Run the node until SIGTERM or SIGINT",
 		Example: "  tributary run -c tributary.toml",
-		Long: "Runs the node. On SIGTERM or SIGINT it takes nothing more from devices, makes what it has taken durable,\n" +
+		Long: "Runs the node. On SIGHUP it reads the files again that say who may connect: passwords, rights, keys and certificates.\n" +
+			"On SIGTERM or SIGINT it takes nothing more from devices, makes what it has taken durable,\n" +
 			"acknowledges it and exits with code 0. Records that are not in Kafka yet wait on the disk for the next start.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
@@ -35,6 +40,7 @@ func runCommand() *cobra.Command {
 				return err
 			}
 			logger := newLogger(cmd.ErrOrStderr(), &cfg.Logging)
+			limitMemory(logger)
 			node, err := edge.Open(cmd.Context(), cfg, logger)
 			if err != nil {
 				return err
@@ -48,7 +54,9 @@ func runCommand() *cobra.Command {
 				case <-cmd.Context().Done():
 				}
 			}()
+			stopReloading := reloadOnHUP(cmd.Context(), node)
 			err = node.Run(cmd.Context())
+			stopReloading()
 			if closeErr := node.Close(); err == nil {
 				err = closeErr
 			}
@@ -63,6 +71,42 @@ func runCommand() *cobra.Command {
 	}
 	configFlag(c, &path)
 	return c
+}
+
+// memoryShare is what part of the memory that there is the garbage collector aims
+// to stay below.
+const memoryShare = 0.8
+
+// limitMemory has the garbage collector work harder as the memory of the cgroup, or
+// of the machine, runs short. GOMEMLIMIT in the environment comes first.
+func limitMemory(logger *slog.Logger) {
+	limit, err := memlimit.Set(memlimit.WithRatio(memoryShare),
+		memlimit.WithProvider(memlimit.ApplyFallback(memlimit.FromCgroup, memlimit.FromSystem)))
+	if err != nil {
+		logger.Warn("it is not known how much memory there is; set GOMEMLIMIT if it is little", "error", err)
+		return
+	}
+	logger.Debug("memory limit", "bytes", limit)
+}
+
+// reloadOnHUP reloads who may connect whenever the process gets SIGHUP, until the
+// function that it returns is called.
+func reloadOnHUP(ctx context.Context, node *edge.Node) (stop func()) {
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	ctx, cancel := context.WithCancel(ctx)
+	go func() {
+		for {
+			select {
+			case <-hup:
+				node.Reload()
+			case <-ctx.Done():
+				signal.Stop(hup)
+				return
+			}
+		}
+	}()
+	return cancel
 }
 
 func checkCommand() *cobra.Command {

@@ -27,6 +27,12 @@ func (r *Report) Judge(now time.Time) {
 	}
 	r.judgeDisk()
 	r.judgeDropped()
+	if r.MQTT.BadReload != "" {
+		r.say(Yellow, "what says who may connect was not reloaded: %s. What was read before stays in force", r.MQTT.BadReload)
+	}
+	for _, doubt := range r.MQTT.Doubts {
+		r.say(Yellow, "%s", doubt)
+	}
 }
 
 // say adds a reason, and its colour if that is worse.

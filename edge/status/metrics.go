@@ -101,6 +101,13 @@ func (d *MQTT) metrics(m *metrics) {
 	m.counter("mqtt_no_route", "Messages that go to the dead-letter topic, because their own is impossible.", one(d.NoRoute))
 	m.counter("mqtt_refused", "Messages that were refused.",
 		of("reason", "full", d.RefusedFull), of("reason", "disk", d.RefusedDisk), of("reason", "topic", d.RefusedTopic))
+	m.counter("mqtt_refused_clients", "Connections that were refused: too many, or not who they say.", one(d.RefusedClients))
+	m.gauge("mqtt_sessions", "Sessions of connected and of absent clients.", one(d.Sessions))
+	m.gauge("mqtt_subscriptions", "Subscriptions held.", one(d.Subscriptions))
+	m.gauge("mqtt_retained", "Retained messages held.", one(d.Retained))
+	m.counter("mqtt_sent", "PUBLISH packets to local subscribers.", one(d.Sent))
+	m.counter("mqtt_subscribers_lost", "Messages that local subscribers did not get: too slow, or away too long.", one(d.SubscribersLost))
+	m.gauge("mqtt_bad_reload", "1 while the last reload of passwords and rights has failed.", yes(d.BadReload != ""))
 }
 
 func (l *Log) metrics(m *metrics) {

@@ -48,6 +48,15 @@ type MQTT struct {
 	RefusedFull  uint64    `json:"refused_full"`
 	RefusedDisk  uint64    `json:"refused_disk"`
 	RefusedTopic uint64    `json:"refused_topic"`
+
+	Sessions        int64    `json:"sessions"` // of connected and of absent clients
+	Subscriptions   int64    `json:"subscriptions"`
+	Retained        int64    `json:"retained"`         // retained messages held
+	Sent            uint64   `json:"sent"`             // PUBLISH packets to local subscribers
+	SubscribersLost uint64   `json:"subscribers_lost"` // messages that local subscribers did not get: too slow, or away too long
+	RefusedClients  uint64   `json:"refused_clients"`  // connections refused: too many, or not who they say
+	BadReload       string   `json:"bad_reload"`       // why the last reload of passwords and rights failed; "" when it did not
+	Doubts          []string `json:"doubts"`           // what is in force of these and yet worth a look
 }
 
 // Log says what is on this disk.
@@ -151,6 +160,8 @@ func (r *Report) Text(w io.Writer, now time.Time) error {
 	fmt.Fprintf(&b, " %s  %s  site %s  tributary %s  up %s  start %d\n", r.Node, strings.ToUpper(string(r.Colour)), r.Site, r.Version,
 		now.Sub(r.Started).Round(time.Second), r.Boots)
 	line("DEVICES", "%d connected on %s", r.MQTT.Connections, strings.Join(r.MQTT.Listen, " "))
+	line("LOCAL", "%d sessions, %d subscriptions, %d retained   sent %d   not delivered %d   clients refused %d", r.MQTT.Sessions,
+		r.MQTT.Subscriptions, r.MQTT.Retained, r.MQTT.Sent, r.MQTT.SubscribersLost, r.MQTT.RefusedClients)
 	line("IN", "QoS 0 %d   QoS 1 %d   QoS 2 %d   on disk %d", r.MQTT.Received[0], r.MQTT.Received[1], r.MQTT.Received[2],
 		r.MQTT.Durable[0]+r.MQTT.Durable[1]+r.MQTT.Durable[2])
 	line("LOG", "%s of %s, %s free, %s%s   flush mean %.1f ms max %.1f ms", Bytes(r.Log.UsedBytes), Bytes(r.Log.MaxBytes),

@@ -144,7 +144,7 @@ func (f file) Size() (int64, error) {
 	if errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EPERM) { // an old kernel, or an old sandbox
 		var old unix.Stat_t
 		err = unix.Fstat(int(f.Fd()), &old)
-		s.Size, s.Nlink = uint64(old.Size), uint32(old.Nlink) //nolint:gosec,unconvert // types differ between architectures
+		s.Size, s.Nlink = uint64(old.Size), uint32(old.Nlink)
 	}
 	if err != nil {
 		return 0, fmt.Errorf("size of %s: %w", f.Name(), err)
@@ -152,7 +152,7 @@ func (f file) Size() (int64, error) {
 	if s.Nlink == 0 {
 		return 0, fmt.Errorf("%s: %w", f.Name(), ErrRemoved)
 	}
-	return int64(s.Size), nil //nolint:gosec // the kernel's file sizes fit
+	return int64(s.Size), nil
 }
 
 // Lock keeps every other process out of the data directory root until the

@@ -64,6 +64,8 @@ const Version = 1
 var (
 	bucketNode      = []byte("node")
 	bucketPositions = []byte("positions") // ledger id -> JSON of Position
+	bucketSessions  = []byte("sessions")  // client id -> the state of its session, as ingest/session has it
+	bucketRetained  = []byte("retained")  // topic -> its retained message, as ingest has it
 	keyVersion      = []byte("version")
 	keyNodeID       = []byte("id")
 	keyBoots        = []byte("boots")
@@ -120,8 +122,10 @@ func open(path string) (d *DB, err error) {
 	}
 	d = &DB{db: db, page: int64(db.Info().PageSize)}
 	err = d.update(func(tx *bolt.Tx) error {
-		if _, err := tx.CreateBucketIfNotExists(bucketPositions); err != nil {
-			return err
+		for _, name := range [][]byte{bucketPositions, bucketSessions, bucketRetained} {
+			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
+				return err
+			}
 		}
 		b, err := tx.CreateBucketIfNotExists(bucketNode)
 		if err != nil {
@@ -221,26 +225,30 @@ type position struct {
 }
 
 // Positions returns what is known to be in Kafka: for each ledger a lower bound.
-func (d *DB) Positions() (all []tributary.Position, err error) {
+func (d *DB) Positions() (ps []tributary.Position, err error) {
 	err = d.view(func(tx *bolt.Tx) error {
 		return tx.Bucket(bucketPositions).ForEach(func(k, v []byte) error {
 			var p position
 			if len(k) != len(tributary.LedgerID{}) || json.Unmarshal(v, &p) != nil {
 				return nil //nolint:nilerr // a hint that cannot be read is no hint
 			}
-			all = append(all, tributary.Position{Ledger: tributary.LedgerID(k), Next: p.Next, Chain: p.Chain})
+			ps = append(ps, tributary.Position{Ledger: tributary.LedgerID(k), Next: p.Next, Chain: p.Chain})
 			return nil
 		})
 	})
-	return all, err
+	return ps, err
 }
 
-// A Checkpoint is the state of the QoS 2 packet ids after every record of a
-// ledger below Next. State belongs to whoever made or read it.
+// A Checkpoint is the state of the door after every record of a ledger below
+// Next. Its slices belong to whoever made or read it.
 type Checkpoint struct {
 	Ledger tributary.LedgerID
 	Next   tributary.LSN
-	State  []byte
+	State  []byte // of the QoS 2 packet ids
+
+	// To Save, what has changed; a nil value is gone. From Checkpoint, all there is.
+	Sessions map[string][]byte // by client id
+	Retained map[string][]byte // by topic
 }
 
 // Save stores positions and a checkpoint (nil: none) in one durable commit, and
@@ -268,9 +276,38 @@ func (d *DB) Save(positions []tributary.Position, c *Checkpoint, keep func(tribu
 		if c == nil {
 			return nil
 		}
+		if err := change(tx.Bucket(bucketSessions), c.Sessions); err != nil {
+			return err
+		}
+		if err := change(tx.Bucket(bucketRetained), c.Retained); err != nil {
+			return err
+		}
 		v := append([]byte(nil), c.Ledger[:]...)
 		v = binary.BigEndian.AppendUint64(v, uint64(c.Next))
 		return tx.Bucket(bucketNode).Put(keyQoS2, append(v, c.State...))
+	})
+}
+
+func change(b *bolt.Bucket, changed map[string][]byte) error {
+	for key, v := range changed {
+		var err error
+		if v == nil {
+			err = b.Delete([]byte(key))
+		} else {
+			err = b.Put([]byte(key), v)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func all(b *bolt.Bucket) (map[string][]byte, error) {
+	m := map[string][]byte{}
+	return m, b.ForEach(func(k, v []byte) error {
+		m[string(k)] = bytes.Clone(v)
+		return nil
 	})
 }
 
@@ -284,7 +321,11 @@ func (d *DB) Checkpoint() (c Checkpoint, ok bool, err error) {
 		n := copy(c.Ledger[:], v)
 		c.Next = tributary.LSN(binary.BigEndian.Uint64(v[n:]))
 		c.State = append([]byte(nil), v[n+8:]...)
-		return nil
+		if c.Sessions, err = all(tx.Bucket(bucketSessions)); err != nil {
+			return err
+		}
+		c.Retained, err = all(tx.Bucket(bucketRetained))
+		return err
 	})
 	return c, ok, err
 }

@@ -1,0 +1,39 @@
+package edge
+
+import (
+	"fmt"
+
+	"github.com/tributary-edge/tributary/edge/config"
+	"github.com/tributary-edge/tributary/ingest/auth"
+)
+
+// openGuard reads who may connect. A file that is wrong is an error: a node whose
+// rules cannot be read lets nobody in, so it does not start.
+func openGuard(m *config.MQTT) (*auth.Guard, error) {
+	g, err := auth.Open(auth.Options{
+		AllowAnonymous: m.AnonymousMayConnect(), PasswordFile: m.PasswordFile, ACLFile: m.ACLFile,
+		CertFile: m.TLSCertFile, KeyFile: m.TLSKeyFile, ClientCAFile: m.TLSClientCAFile, CRLFile: m.TLSCRLFile,
+		CertificateUser: m.CertificateUser, ClientIDBinding: m.ClientIDIs,
+		JWT: auth.JWTOptions{KeysFile: m.JWTKeysFile, Issuer: m.JWTIssuer, Audience: m.JWTAudience},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%w; nothing was started: correct the file, or take its key out of [mqtt]", err)
+	}
+	return g, nil
+}
+
+// Reload reads the files again that say who may connect and do what: passwords,
+// rights, keys and certificates. If one of them is wrong, all that was read before
+// stays in force, and the node is yellow until a reload succeeds. Connections stay;
+// what a client may do from now on is what the new files say. It may be called
+// at any time.
+func (n *Node) Reload() {
+	if err := n.guard.Reload(); err != nil {
+		text := err.Error()
+		n.badReload.Store(&text)
+		n.logger.Error("the files that say who may connect were not reloaded; what was read before stays in force", "error", err)
+		return
+	}
+	n.badReload.Store(nil)
+	n.logger.Info("reloaded the files that say who may connect")
+}

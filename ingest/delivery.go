@@ -1,0 +1,314 @@
+package ingest
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/tributary-edge/tributary"
+	"github.com/tributary-edge/tributary/ingest/auth"
+	"github.com/tributary-edge/tributary/ingest/session"
+	"github.com/tributary-edge/tributary/ingest/topic"
+	"github.com/tributary-edge/tributary/log/record"
+)
+
+const (
+	batchBytes = 32 << 10 // QoS 0 messages for one client are handed over together
+	maxJobs    = 1024
+)
+
+// A job is one step of the delivery: a stretch of a ledger whose messages are to
+// be delivered, or a change that counts for all messages behind it.
+type job struct {
+	ledger   tributary.LedgerID
+	from, to tributary.LSN
+	do       func()
+}
+
+// A delivery gives durable messages to local subscribers. Everything that
+// matters for who gets what happens on one goroutine, in the order of the log:
+// a subscription counts for the messages behind it, and a retained message is
+// there for the subscriptions behind it. It reads messages back from the log, so
+// that it holds no memory for those it has not come to; nobody who publishes
+// waits for it, and it waits for no socket.
+type delivery struct {
+	door *Door
+	tree *topic.Tree[*subscriber]
+	kept *retained
+	wake chan struct{} // one slot: there is something to do
+
+	// Touched by run alone.
+	ctx     context.Context //nolint:containedctx // of run, for the reads
+	pages   pages
+	touched []*conn
+	frames  frames
+	turns   map[share]int // of shared subscriptions: whose turn it is
+
+	copies atomic.Uint64 // the number of the last copy of a retained message that was offered
+
+	mu    sync.Mutex // guards what follows
+	jobs  []job      // in order; stretches of a ledger do not overlap
+	woken []*subscriber
+}
+
+func newDelivery(d *Door) *delivery {
+	return &delivery{
+		door: d, tree: topic.NewTree[*subscriber](), kept: newRetained(), wake: make(chan struct{}, 1),
+		pages: pages{reader: d.opt.Reader}, turns: map[share]int{},
+	}
+}
+
+// want asks for the records from (included) to (excluded) of a ledger to be
+// given to subscribers. Calls come in the order of ledgers and LSNs. It does not
+// wait.
+func (o *delivery) want(ledger tributary.LedgerID, from, to tributary.LSN) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if n := len(o.jobs); n > 0 && o.jobs[n-1].do == nil && o.jobs[n-1].ledger == ledger && (o.jobs[n-1].to == from || n >= maxJobs) {
+		o.jobs[n-1].to = to // when there are too many, what lies between is delivered as well
+	} else {
+		o.jobs = append(o.jobs, job{ledger: ledger, from: from, to: to})
+	}
+	signal(o.wake)
+}
+
+// do asks for f to be called behind everything that was asked for so far.
+func (o *delivery) do(f func()) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.jobs = append(o.jobs, job{do: f})
+	signal(o.wake)
+}
+
+// position returns from where on a later process must deliver anew, given how far
+// the log is durable.
+func (o *delivery) position(ledger tributary.LedgerID, next tributary.LSN) (tributary.LedgerID, tributary.LSN) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for i := range o.jobs {
+		if j := &o.jobs[i]; j.do == nil {
+			return j.ledger, j.from
+		}
+	}
+	return ledger, next
+}
+
+// run delivers until ctx is done.
+func (o *delivery) run(ctx context.Context) {
+	o.ctx = ctx
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-o.wake:
+		}
+		for o.step() && ctx.Err() == nil {
+		}
+	}
+}
+
+// step does a bounded piece of what is to be done, and says whether there was any.
+func (o *delivery) step() bool {
+	o.mu.Lock()
+	woken := o.woken
+	o.woken = nil
+	var j job
+	if len(o.jobs) > 0 {
+		j = o.jobs[0]
+	}
+	o.mu.Unlock()
+	for _, s := range woken {
+		s.woken.Store(false)
+		o.pump(s)
+	}
+	next := j.from
+	switch {
+	case j.do != nil:
+		j.do()
+	case j.from < j.to:
+		next = o.deliver(&j)
+	default:
+		o.sendTouched()
+		return len(woken) > 0
+	}
+	o.sendTouched()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.jobs[0].from = next; j.do != nil || next >= o.jobs[0].to {
+		o.jobs[0] = job{}
+		o.jobs = o.jobs[1:]
+	}
+	return true
+}
+
+// deliver gives some records of j to subscribers, and returns from where to go on.
+func (o *delivery) deliver(j *job) tributary.LSN {
+	chunk, err := o.pages.next(o.ctx, j.ledger, j.from)
+	if err != nil {
+		if o.ctx.Err() == nil {
+			o.door.stat.fanoutError.Add(1)
+			o.door.opt.Logger.Warn("local subscribers miss messages that could not be read back; what goes to Kafka is not touched by this",
+				"from", j.from, "to", j.to, "error", err)
+		}
+		return j.to
+	}
+	now := time.Now()
+	for i := range chunk.Entries {
+		if e := &chunk.Entries[i]; e.LSN >= j.from && e.LSN < j.to {
+			o.give(j.ledger, e, now)
+		}
+	}
+	next := min(chunk.Next, j.to) // want may have made the job longer meanwhile: what is beyond j.to was not given to anybody
+	o.door.sessions.Passed(j.ledger, next-1)
+	return next
+}
+
+// give gives one record to all who subscribed to its topic.
+func (o *delivery) give(ledger tributary.LedgerID, e *record.Entry, now time.Time) {
+	name := e.Header(headerTopic)
+	if name == nil {
+		return
+	}
+	if e.Header(headerRetain) != nil {
+		o.kept.set(string(name), e)
+	}
+	o.spread(ledger, name, e, now)
+}
+
+// spread gives a message of a topic to all who subscribed to it.
+func (o *delivery) spread(ledger tributary.LedgerID, name []byte, e *record.Entry, now time.Time) {
+	found := o.tree.MatchBytes(name)
+	if len(found.Matches) == 0 && len(found.Groups) == 0 {
+		return
+	}
+	m := outgoing{ledger: ledger, entry: e, retain: e.Header(headerRetain) != nil}
+	if !m.open(now) {
+		return
+	}
+	o.frames.reset()
+	for i := range found.Matches {
+		to := &found.Matches[i]
+		if to.Subscriber.Client != m.origin {
+			o.giveOne(&m, to)
+		} else if own := ownMatch(to, m.topic()); own != nil {
+			o.giveOne(&m, own)
+		}
+	}
+	for i := range found.Groups {
+		if member := o.choose(&found.Groups[i]); member != nil {
+			o.giveOne(&m, member)
+		}
+	}
+	o.door.stat.fannedOut.Add(1)
+}
+
+// ownMatch returns what the publisher of a message gets of it: by those of its
+// filters alone that do not have No Local (MQTT-3.8.3-3); nil: nothing.
+func ownMatch(all *topic.Match[*subscriber], name string) *topic.Match[*subscriber] {
+	if all.NoLocal {
+		return nil
+	}
+	own := topic.Match[*subscriber]{Subscriber: all.Subscriber}
+	for _, sub := range all.Subscriber.Subscriptions() {
+		if sub.NoLocal || !topic.Matches(sub.Filter, name) {
+			continue
+		}
+		own.QoS = max(own.QoS, sub.QoS)
+		own.RetainAsPublished = own.RetainAsPublished || sub.RetainAsPublished
+		if sub.ID != 0 {
+			own.IDs = append(own.IDs, sub.ID)
+		}
+	}
+	slices.Sort(own.IDs)
+	return &own
+}
+
+// A share names a shared subscription.
+type share struct{ group, filter string }
+
+// maxTurns bounds what is remembered of shared subscriptions.
+const maxTurns = 10_000
+
+// choose returns the member of a shared subscription that gets the next message:
+// one that is connected, if any is, in turn.
+func (o *delivery) choose(g *topic.Group[*subscriber]) *topic.Match[*subscriber] {
+	if len(o.turns) > maxTurns {
+		clear(o.turns) // many of them are gone by now
+	}
+	of := share{g.Name, g.Filter}
+	turn := o.turns[of]
+	o.turns[of] = turn + 1
+	var away *topic.Match[*subscriber]
+	for i := range g.Members {
+		m := &g.Members[(turn+i)%len(g.Members)]
+		if m.Subscriber.conn.Load() != nil {
+			return m
+		}
+		away = m
+	}
+	return away
+}
+
+// giveOne gives a message to one subscriber.
+func (o *delivery) giveOne(m *outgoing, to *topic.Match[*subscriber]) {
+	s := to.Subscriber
+	c := s.conn.Load()
+	qos := min(to.QoS, m.qos)
+	switch {
+	case c == nil && (qos == 0 || !s.Lasting()),
+		!o.door.opt.Guard.Allows(s.User, s.Client, auth.Read, m.topic()):
+		return
+	case qos > 0:
+		dropped := s.Offer(session.Message{Ledger: m.ledger, LSN: m.entry.LSN, QoS: qos, Retain: m.retain && to.RetainAsPublished, IDs: to.IDs})
+		o.door.stat.queueLost.Add(uint64(dropped))
+		if c != nil {
+			o.wakeUp(s)
+		}
+		return
+	}
+	frame := o.frames.of(m, c.version, m.retain && to.RetainAsPublished, to.IDs)
+	if c.maxPacket > 0 && len(frame) > c.maxPacket {
+		return // MQTT 5, 3.1.2.11.4: as if it had been sent
+	}
+	o.batch(c, frame)
+}
+
+// batch puts a QoS 0 message behind what goes to c with the next write.
+func (o *delivery) batch(c *conn, frame []byte) {
+	if len(c.batch) == 0 {
+		o.touched = append(o.touched, c)
+	}
+	c.batch = append(c.batch, frame...)
+	c.batched++
+	o.door.stat.sent.Add(1)
+	if len(c.batch) >= batchBytes {
+		o.hand(c)
+	}
+}
+
+func (o *delivery) hand(c *conn) {
+	if len(c.batch) > 0 && !c.sendDroppable(c.batch) {
+		o.door.stat.fanoutLost.Add(uint64(c.batched))
+	}
+	c.batch, c.batched = c.batch[:0], 0
+}
+
+func (o *delivery) sendTouched() {
+	for i, c := range o.touched {
+		o.hand(c)
+		if cap(c.batch) > keepBytes {
+			c.batch = nil // a thousand subscribers that had a burst would hold 64 MiB
+		}
+		o.touched[i] = nil
+	}
+	o.touched = o.touched[:0]
+}
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
