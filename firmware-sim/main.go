@@ -17,7 +17,12 @@ import (
 const usage = `Firmware-sim plays a fleet of MQTT devices, and counts what became of their messages.
 
   firmware-sim [run] --broker HOST:PORT --ledger FILE [flags]
+  firmware-sim [run] --profile list | --profile tasmota=3,shelly=1 [flags]
   firmware-sim verify --kafka HOST:PORT --topics a,b --ledger FILE [flags]
+
+A profile is the habits of real firmware: topics, birth and will, QoS, client
+ids, buffers, keep-alive, commands. docs/DEVICES.md says what the node does with
+each.
 
 "firmware-sim run -h" and "firmware-sim verify -h" list the flags.
 Exit status: 0 all is well; 1 verify found something lost, twice or out of
@@ -34,6 +39,9 @@ const (
 
 // errFound is verify's bad news, which it has already printed.
 var errFound = errors.New("something is lost, twice or out of order")
+
+// errListed ends a command line that asked for a list, which it has got.
+var errListed = errors.New("listed")
 
 // errUsage is a mistake on the command line.
 var errUsage = errors.New("wrong usage")
@@ -66,7 +74,7 @@ func command(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		err = fmt.Errorf("%w: there is no command %q; try \"firmware-sim help\"", errUsage, name)
 	}
 	switch {
-	case err == nil, errors.Is(err, flag.ErrHelp):
+	case err == nil, errors.Is(err, flag.ErrHelp), errors.Is(err, errListed):
 		return exitOK
 	case errors.Is(err, errFound):
 		return exitFound

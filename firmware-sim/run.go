@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"time"
 
@@ -28,7 +29,11 @@ func runCommand(ctx context.Context, args []string, stdout, stderr io.Writer) (e
 	rf.define(flags)
 	fleetFlags(flags, &opt)
 	faultFlags(flags, &opt.Faults)
+	profile := flags.String("profile", "", "firmware whose habits the devices have; a `mix`, as tasmota=3,shelly=1; list: show them all")
 	if err := parse(flags, args, stdout); err != nil {
+		return err
+	}
+	if err := readProfile(flags, *profile, &opt.Profiles, stdout); err != nil {
 		return err
 	}
 	if opt.Seed == 0 {
@@ -57,6 +62,31 @@ func runCommand(ctx context.Context, args []string, stdout, stderr io.Writer) (e
 		people = stderr
 	}
 	return play(ctx, fleet, newScreen(people, opt, rf.span), stdout, rf.asJSON, opt.Seed)
+}
+
+// decided are the flags that a profile leaves no choice about.
+var decided = []string{"topic", "qos", "versions", "payload", "size", "clean", "keep-alive"}
+
+// readProfile reads --profile, and refuses flags that would contradict it.
+func readProfile(flags *flag.FlagSet, text string, mix *device.Mix, stdout io.Writer) (err error) {
+	switch text {
+	case "":
+		return nil
+	case "list":
+		for _, p := range device.Profiles() {
+			_, _ = fmt.Fprintf(stdout, "%-14s %s\n", p.Name, p.About)
+		}
+		return errListed
+	}
+	if *mix, err = device.ParseMix(text, device.ProfileNames()...); err != nil {
+		return fmt.Errorf("%w: --profile: %w", errUsage, err)
+	}
+	flags.Visit(func(f *flag.Flag) {
+		if slices.Contains(decided, f.Name) {
+			err = errors.Join(err, fmt.Errorf("%w: --%s: the profile decides on that", errUsage, f.Name))
+		}
+	})
+	return err
 }
 
 // play runs the fleet, shows how it goes, and sums up.
@@ -96,8 +126,8 @@ func fleetFlags(flags *flag.FlagSet, opt *device.Options) {
 	flags.IntVar(&opt.Window, "window", 20, "messages in flight per device")
 	flags.Var(&mixFlag{&opt.QoS, []string{"0", "1", "2"}}, "qos", "`mix` of QoS, as 0:10,1:60,2:30 (default 1)")
 	flags.Var(&mixFlag{&opt.Versions, []string{device.Version311, device.Version5}}, "versions", "`mix` of MQTT versions (default 3.1.1:1,5:1)")
-	flags.Var(&mixFlag{&opt.Payloads, []string{device.ShapeJSON, device.ShapeSparkplug, device.ShapeCBOR, device.ShapeRandom}},
-		"payload", "`mix` of json, sparkplug, cbor and random (default json)")
+	flags.Var(&mixFlag{&opt.Payloads, []string{device.ShapeJSON, device.ShapeSparkplug, device.ShapeCBOR, device.ShapeRandom, device.ShapeShort}},
+		"payload", "`mix` of json, sparkplug, cbor, random and short (default json)")
 	flags.IntVar(&opt.RandomBytes, "size", 256, "bytes of a random payload")
 	flags.BoolVar(&opt.Clean, "clean", false, "every connection begins a new session")
 	flags.DurationVar(&opt.Expiry, "session-expiry", 24*time.Hour, "how long the broker keeps a session (MQTT 5)")
@@ -106,7 +136,7 @@ func fleetFlags(flags *flag.FlagSet, opt *device.Options) {
 	flags.Var((*propertyFlag)(&opt.UserProperties), "user-property", "`name=value` to send along with MQTT 5; may be repeated")
 	flags.DurationVar(&opt.KeepAlive, "keep-alive", 30*time.Second, "MQTT keep-alive")
 	flags.DurationVar(&opt.AckTimeout, "ack-timeout", 30*time.Second, "reconnect after so long without an answer")
-	flags.DurationVar(&opt.BackoffMax, "backoff", 5*time.Second, "longest pause between attempts to connect")
+	flags.DurationVar(&opt.BackoffMax, "backoff", 0, "longest pause between attempts to connect (default what the profile does, else 5s)")
 	flags.DurationVar(&opt.Drain, "drain", 30*time.Second, "how long to wait for outstanding acknowledgements at the end")
 	flags.Uint64Var(&opt.Seed, "seed", 0, "seed of all chances; 0: another one each time")
 }

@@ -119,6 +119,8 @@ type summary struct {
 	Refused       int64   `json:"refused"`
 	Forgotten     int64   `json:"forgotten"`
 	Strays        int64   `json:"strays"`
+	Commands      int64   `json:"commands"`
+	Skipped       int64   `json:"skipped"`
 	Reconnects    int64   `json:"reconnects"`
 	Sessions      int64   `json:"sessions"`
 	Cuts          int64   `json:"cuts"`
@@ -141,7 +143,7 @@ type summary struct {
 func printJSON(out io.Writer, st device.Stats, took time.Duration, seed uint64) error {
 	return json.NewEncoder(out).Encode(summary{
 		Sent: st.Sent, Acked: st.Acked, Outstanding: st.Outstanding, Transmissions: st.Transmissions,
-		Refused: st.Refused, Forgotten: st.Forgotten, Strays: st.Strays, Reconnects: st.Reconnects,
+		Refused: st.Refused, Forgotten: st.Forgotten, Strays: st.Strays, Commands: st.Commands, Skipped: st.Skipped, Reconnects: st.Reconnects,
 		Sessions: st.Sessions, Cuts: st.Cuts, HalfOpen: st.HalfOpen, Reboots: st.Reboots, Duplicates: st.Duplicates,
 		P50: milliseconds(st.QoS1.P50), P90: milliseconds(st.QoS1.P90),
 		P99: milliseconds(st.QoS1.P99), Max: milliseconds(st.QoS1.Max),
@@ -166,6 +168,9 @@ func printSummary(out io.Writer, st device.Stats, took time.Duration, seed uint6
 		if l.Count > 0 {
 			fmt.Fprintf(&b, "%s  p50 %v  p90 %v  p99 %v  max %v\n", l.name, l.P50, l.P90, l.P99, l.Max)
 		}
+	}
+	if st.Commands+st.Skipped > 0 {
+		fmt.Fprintf(&b, "%d messages came to devices, and %d that were too long for them\n", st.Commands, st.Skipped)
 	}
 	if st.Strays > 0 {
 		fmt.Fprintf(&b, "%d answers of the broker that MQTT does not allow\n", st.Strays)

@@ -8,8 +8,8 @@ import (
 	"io"
 )
 
-// maxPacketBytes limits what a broker may send to a device: nothing a client
-// without subscriptions receives is nearly as long.
+// maxPacketBytes limits what a device takes, unless its profile says otherwise:
+// a longer message is skipped, any other longer packet is malformed.
 const maxPacketBytes = 8 << 10
 
 var errMalformed = errors.New("malformed packet")
@@ -17,9 +17,18 @@ var errMalformed = errors.New("malformed packet")
 // packet is what a device needs to know of a packet from the broker.
 type packet struct {
 	kind     byte   // its type, as in the fixed header
-	packetID uint16 // PUBACK, PUBREC, PUBCOMP
-	code     byte   // the reason code; 0 when there is none
+	packetID uint16 // of those that have one
+	code     byte   // the reason code; 0 when there is none. SUBACK: that of its first filter
 	connack  connack
+	publish  delivery
+}
+
+// delivery is a PUBLISH to a device.
+type delivery struct {
+	topic, payload string
+	qos            byte
+	retained       bool
+	tooLong        bool // longer than the device's buffer; the fields above are empty
 }
 
 // refused says whether the reason code is that of a failure (MQTT 5.0
@@ -33,6 +42,7 @@ type connack struct {
 	receiveMaximum   uint16
 	maximumQoS       byte
 	keepAliveSeconds uint16 // 0: as the device wished
+	topicAliases     uint16 // how many a device may set up
 }
 
 // readPacket reads the next packet. buf is used for its body and may be
@@ -45,6 +55,12 @@ func readPacket(r *bufio.Reader, v version, buf []byte) (packet, error) {
 	length, err := readLength(r)
 	if err != nil {
 		return packet{}, err
+	}
+	if length > len(buf) && first>>4 == typePublish {
+		if _, err := r.Discard(length); err != nil {
+			return packet{}, err
+		}
+		return packet{kind: typePublish, publish: delivery{tooLong: true}}, nil
 	}
 	if length > len(buf) {
 		return packet{}, fmt.Errorf("%w: type %d with %d bytes", errMalformed, first>>4, length)
@@ -72,13 +88,17 @@ func readLength(r io.ByteReader) (int, error) {
 }
 
 // decode reads a packet from its first byte and its body, which may be
-// anything. A type that a publishing client does not expect is no error.
+// anything. A type that a client does not expect is no error.
 func decode(v version, first byte, body []byte) (packet, error) {
 	p := packet{kind: first >> 4}
 	switch p.kind {
 	case typeConnack:
 		return decodeConnack(v, body)
-	case typePuback, typePubrec, typePubcomp:
+	case typePublish:
+		return decodePublish(v, first, body)
+	case typeSuback:
+		return decodeSuback(v, body)
+	case typePuback, typePubrec, typePubrel, typePubcomp:
 		if len(body) < 2 {
 			return p, fmt.Errorf("%w: an acknowledgement of %d bytes", errMalformed, len(body))
 		}
@@ -92,6 +112,59 @@ func decode(v version, first byte, body []byte) (packet, error) {
 		}
 	}
 	return p, nil
+}
+
+func decodePublish(v version, first byte, body []byte) (packet, error) {
+	p := packet{kind: typePublish, publish: delivery{qos: first >> 1 & 3, retained: first&1 != 0}}
+	bad := fmt.Errorf("%w: a PUBLISH of %d bytes", errMalformed, len(body))
+	size := stringBytes(body)
+	if size == 0 || size > len(body) || p.publish.qos > 2 {
+		return p, bad
+	}
+	p.publish.topic = string(body[2:size])
+	rest := body[size:]
+	if p.publish.qos > 0 {
+		if len(rest) < 2 {
+			return p, bad
+		}
+		p.packetID = binary.BigEndian.Uint16(rest)
+		rest = rest[2:]
+	}
+	if v == v5 {
+		var ok bool
+		if rest, ok = skipProperties(rest); !ok {
+			return p, bad
+		}
+	}
+	p.publish.payload = string(rest)
+	return p, nil
+}
+
+func decodeSuback(v version, body []byte) (packet, error) {
+	p := packet{kind: typeSuback}
+	bad := fmt.Errorf("%w: a SUBACK of %d bytes", errMalformed, len(body))
+	if len(body) < 3 {
+		return p, bad
+	}
+	p.packetID = binary.BigEndian.Uint16(body)
+	codes, ok := body[2:], true
+	if v == v5 {
+		codes, ok = skipProperties(codes)
+	}
+	if !ok || len(codes) == 0 {
+		return p, bad
+	}
+	p.code = codes[0]
+	return p, nil
+}
+
+// skipProperties returns what follows the properties that b begins with.
+func skipProperties(b []byte) (rest []byte, ok bool) {
+	length, n := binary.Uvarint(b)
+	if n <= 0 || length > uint64(len(b)-n) {
+		return nil, false
+	}
+	return b[n+int(length):], true
 }
 
 func decodeConnack(v version, body []byte) (packet, error) {
@@ -127,6 +200,8 @@ func (c *connack) set(property byte, value []byte) {
 		c.maximumQoS = value[0]
 	case propServerKeepAlive:
 		c.keepAliveSeconds = binary.BigEndian.Uint16(value)
+	case propTopicAliasMaximum:
+		c.topicAliases = binary.BigEndian.Uint16(value)
 	}
 }
 

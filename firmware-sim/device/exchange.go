@@ -21,6 +21,12 @@ type exchange struct {
 	packetAt int    // where the packet it strikes begins in out
 	progress bool   // the broker acknowledged something
 
+	replies    []byte // packets that are due to the broker, in order
+	greeted    int    // answers to the first of them that have not come
+	birthAgain bool   // the birth message of an earlier connection is due before that of this one
+	aliasUp    bool   // the broker knows the topic alias
+	spoke      bool   // a new reading was sent
+
 	timer  *time.Timer
 	heard  time.Time // the last answer, or when there was nothing to answer
 	wrote  time.Time
@@ -45,6 +51,7 @@ func newExchange(d *firmware, l *link) *exchange {
 	if s := l.connack.keepAliveSeconds; s > 0 {
 		x.keepAlive = time.Duration(s) * time.Second
 	}
+	x.greet()
 	x.heard = time.Now()
 	x.wrote = x.heard
 	x.timer = time.NewTimer(x.keepAlive)
@@ -66,7 +73,10 @@ func (x *exchange) run(soft, hard context.Context) (offline time.Duration, progr
 	}
 	switch {
 	case errors.Is(err, errFinished):
-		x.link.goodbye()
+		x.leave()
+	case errors.Is(err, errAsleep):
+		x.leave()
+		return max(0, time.Until(x.due)), true, nil
 	case err == nil:
 		return x.suffer(), true, nil
 	default:
@@ -88,8 +98,13 @@ func (x *exchange) turn(soft, hard context.Context) error {
 	if err := x.push(now); err != nil {
 		return err
 	}
-	if !x.making && x.session.idle() {
-		return errFinished
+	if x.session.idle() && x.greeted == 0 {
+		switch {
+		case !x.making:
+			return errFinished
+		case x.profile.Sleepy && (x.spoke || now.Before(x.due)):
+			return errAsleep
+		}
 	}
 	if more {
 		return x.listen(hard)
@@ -137,7 +152,8 @@ func (x *exchange) listen(hard context.Context) error {
 // new. It stops when there is nothing to send, a mishap is to strike, or the
 // write is large enough; it returns true for the last.
 func (x *exchange) fill(now time.Time) (more bool) {
-	x.out = x.out[:0]
+	x.out = append(x.out[:0], x.replies...)
+	x.replies = x.replies[:0]
 	for _, f := range x.session.releases {
 		f.released()
 		x.out = appendPubrel(x.out, f.packetID)
@@ -157,6 +173,9 @@ func (x *exchange) fill(now time.Time) (more bool) {
 // next adds one PUBLISH to out, unless none may be sent now.
 func (x *exchange) next(now time.Time) bool {
 	s := x.session
+	if x.greeted > 0 {
+		return false
+	}
 	room := s.quota < x.quota
 	if f := s.unsent(); f != nil {
 		if room {
@@ -175,7 +194,7 @@ func (x *exchange) next(now time.Time) bool {
 		x.transmit(s.place(m))
 		return true
 	}
-	if !x.making || now.Before(x.due) || x.nextQoS > 0 && !room {
+	if !x.making || now.Before(x.due) || x.profile.Sleepy && x.spoke || x.nextQoS > 0 && !room {
 		return false
 	}
 	x.make(now)
@@ -185,6 +204,7 @@ func (x *exchange) next(now time.Time) bool {
 // make sends a new message, and perhaps repeats an older one.
 func (x *exchange) make(now time.Time) {
 	x.lastSeq++
+	x.spoke = true
 	m := message{seq: x.lastSeq, qos: x.nextQoS, millis: now.Add(x.clock).UnixMilli(), born: now}
 	x.due = x.due.Add(x.interval)
 	x.nextQoS = x.drawQoS()
@@ -229,9 +249,11 @@ func (x *exchange) publish(m message, packetID uint16, dup bool) {
 	x.fleet.counts.transmissions.Add(1)
 	x.payload = appendPayload(x.payload[:0], x.shape, x.id, m.seq, m.millis, x.opt.RandomBytes)
 	x.packetAt = len(x.out)
-	x.out = publish{
-		topic: x.topic, qos: m.qos, dup: dup, packetID: packetID, props: x.props, payload: x.payload,
-	}.append(x.out)
+	p := publish{
+		topic: x.topic, qos: m.qos, dup: dup, retain: x.profile.Retain, packetID: packetID, props: x.props, payload: x.payload,
+	}
+	x.shorten(&p)
+	x.out = p.append(x.out)
 	x.mishap = x.opt.Faults.strike(x.rng.Float64())
 }
 
@@ -249,7 +271,7 @@ func (f Faults) strike(roll float64) mishap {
 // push writes what is in out, and PINGREQ when it is time for it. Everything
 // in it has been recorded by then.
 func (x *exchange) push(now time.Time) error {
-	if x.pinged.IsZero() && now.Sub(x.wrote) >= x.keepAlive*3/4 {
+	if x.keepAlive > 0 && x.pinged.IsZero() && now.Sub(x.wrote) >= x.keepAlive*3/4 {
 		x.out = appendPingreq(x.out)
 		x.pinged = now
 	}
@@ -266,11 +288,14 @@ func (x *exchange) push(now time.Time) error {
 // deadline returns when something is due although the broker says nothing.
 func (x *exchange) deadline(now time.Time) (time.Time, error) {
 	at := x.wrote.Add(x.keepAlive * 3 / 4)
+	if x.keepAlive <= 0 {
+		at = now.Add(time.Hour)
+	}
 	if !x.pinged.IsZero() {
 		at = x.pinged.Add(x.opt.AckTimeout)
 	}
 	s := x.session
-	if s.open > 0 {
+	if s.open > 0 || x.greeted > 0 {
 		at = earlier(at, x.heard.Add(x.opt.AckTimeout))
 	}
 	if !now.Before(at) {
@@ -278,6 +303,7 @@ func (x *exchange) deadline(now time.Time) (time.Time, error) {
 	}
 	room := s.quota < x.quota && s.open < x.opt.Window
 	switch {
+	case x.greeted > 0:
 	case len(s.retries) > 0:
 		if room && s.unsent() == nil {
 			at = earlier(at, x.retryAt)
@@ -302,12 +328,23 @@ func (x *exchange) take(p packet) {
 	case typePingresp:
 		x.pinged = time.Time{}
 		return
-	case typePuback, typePubrec, typePubcomp:
+	case typePublish:
+		x.obey(p)
+		return
+	case typePubrel:
+		delete(x.commands, p.packetID)
+		x.replies = appendAck(x.replies, typePubcomp, p.packetID)
+		return
+	case typePuback, typePubrec, typePubcomp, typeSuback:
 	default:
 		x.fleet.counts.strays.Add(1)
 		return
 	}
 	x.heard = now
+	if p.packetID >= firstOwnID {
+		x.welcome(p)
+		return
+	}
 	result, m := x.session.answer(p)
 	counts := &x.fleet.counts
 	switch result {

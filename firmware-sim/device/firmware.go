@@ -1,6 +1,7 @@
 package device
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,9 +16,11 @@ type firmware struct {
 	fleet   *Fleet
 	opt     *Options
 	id      string
+	profile Profile // of this device; the zero Profile if there is none
 	hello   connect
 	topic   string
 	props   []byte
+	aliased []byte // props and a topic alias; nil: the device uses none
 	shape   string
 	rng     *rand.Rand
 	clock   time.Duration // how far the device's clock is ahead
@@ -30,7 +33,9 @@ type firmware struct {
 	due      time.Time // when the next message is made
 	interval time.Duration
 
-	met       bool      // it has been connected before
+	met       bool // it has been connected before
+	birthOwed bool // the birth message was sent in this session, and not acknowledged
+	commands  commands
 	retryAt   time.Time // when refused messages may be sent again
 	retryWait time.Duration
 
@@ -49,7 +54,7 @@ func (e *recorderError) Error() string {
 func (e *recorderError) Unwrap() error { return e.cause }
 
 func newFirmware(fleet *Fleet, n int) *firmware {
-	opt := &fleet.opt
+	opt := fleet.optionsOf(n)
 	id := opt.id(n)
 	v := v311
 	if opt.Versions.spread(n, versionStep) == Version5 {
@@ -62,12 +67,18 @@ func newFirmware(fleet *Fleet, n int) *firmware {
 		topic:   strings.ReplaceAll(opt.Topic, "{device}", id),
 		shape:   opt.Payloads.spread(n, shapeStep),
 		rng:     rand.New(rand.NewPCG(opt.Seed, uint64(n))),
-		session: newSession(state),
+		session: newSession(state), commands: commands{},
 		making:  true,
 		lastSeq: state.LastSeq,
 	}
 	if v == v5 {
-		d.props = publishProperties(contentTypes[d.shape], opt.UserProperties)
+		d.props = publishProperties(contentTypes[d.shape], opt.UserProperties, 0)
+	}
+	if opt.profile != nil {
+		d.profile = opt.profile.Of(id)
+	}
+	if v == v5 && d.profile.Alias {
+		d.aliased = publishProperties(contentTypes[d.shape], opt.UserProperties, 1)
 	}
 	if opt.Count > 0 {
 		d.endSeq = d.lastSeq + opt.Count
@@ -89,6 +100,9 @@ func (d *firmware) live(soft, hard context.Context) error {
 	defer d.stopMaking()
 	wait := d.upTo(min(time.Second, time.Duration(d.opt.Devices)*time.Millisecond))
 	d.due = time.Now().Add(wait + d.upTo(d.interval))
+	if d.profile.Sleepy {
+		wait = time.Until(d.due)
+	}
 	failures := 0
 	for d.pause(soft, hard, wait) {
 		l, err := d.connect(hard)
@@ -116,8 +130,11 @@ func (d *firmware) live(soft, hard context.Context) error {
 
 // backoff returns how long to wait after that many failures in a row: from
 // 100 ms, doubled each time, less up to a half, so that a fleet does not come
-// back in one wave.
+// back in one wave. Some firmware does not think of that.
 func (d *firmware) backoff(failures int) time.Duration {
+	if d.profile.Retry > 0 {
+		return min(d.profile.Retry, d.opt.BackoffMax)
+	}
 	full := min(100*time.Millisecond<<min(failures, 16), d.opt.BackoffMax)
 	return full - d.upTo(full/2)
 }
@@ -167,12 +184,16 @@ func (d *firmware) stopMaking() {
 // connect opens a connection and agrees with the broker on whether the session
 // goes on.
 func (d *firmware) connect(ctx context.Context) (*link, error) {
+	if d.profile.ClientID != StableID {
+		d.session.discard = false // nobody can have a session under an id that is new
+		d.hello.clientID = d.newClientID()
+	}
 	if d.session.discard && !d.opt.Clean {
 		if err := d.throwAway(ctx); err != nil {
 			return nil, fmt.Errorf("discard the old session: %w", err)
 		}
 	}
-	l, err := dial(ctx, d.opt.Dial, d.hello, 4*d.opt.Window+16)
+	l, err := dial(ctx, d.opt.Dial, d.hello, 4*d.opt.Window+16, cmp.Or(d.profile.PacketBytes, maxPacketBytes))
 	if err != nil {
 		return nil, err
 	}
@@ -188,13 +209,21 @@ func (d *firmware) connect(ctx context.Context) (*link, error) {
 	return l, nil
 }
 
+// newClientID returns what a device without a fixed client id says next.
+func (d *firmware) newClientID() string {
+	if d.profile.ClientID == EmptyID {
+		return ""
+	}
+	return fmt.Sprintf("%s-%08x", d.id, d.rng.Uint32())
+}
+
 // throwAway makes the broker forget the session it may hold. This takes a
 // connection of its own: with 3.1.1 a session that began with Clean Session
 // would end together with its connection.
 func (d *firmware) throwAway(ctx context.Context) error {
 	hello := d.hello
 	hello.clean, hello.expirySeconds = true, 0
-	l, err := dial(ctx, d.opt.Dial, hello, 1)
+	l, err := dial(ctx, d.opt.Dial, hello, 1, maxPacketBytes)
 	if err != nil {
 		return err
 	}
@@ -218,6 +247,8 @@ func (d *firmware) agree(c connack) error {
 		return nil
 	}
 	d.session.begin()
+	d.birthOwed = false
+	clear(d.commands)
 	d.fleet.counts.sessions.Add(1)
 	d.record(Event{Kind: NewSession, Session: d.session.number})
 	return d.flush() // before the broker can say that the session is known

@@ -23,6 +23,7 @@ import (
 // A Fleet is a number of simulated devices.
 type Fleet struct {
 	opt     Options
+	kinds   map[string]*Options // by profile, if there are any
 	counts  counters
 	latency [3]histogram // by QoS
 
@@ -37,6 +38,7 @@ type Fleet struct {
 // counters hold what the devices report.
 type counters struct {
 	sent, acked, outstanding, transmissions, refused, forgotten, strays atomic.Int64
+	commands, skipped                                                   atomic.Int64
 	connected, reconnects, sessions                                     atomic.Int64
 	cuts, halfOpen, reboots, duplicates                                 atomic.Int64
 	lastError                                                           atomic.Pointer[string]
@@ -44,11 +46,23 @@ type counters struct {
 
 // New checks the options, all of them, and returns a fleet that is switched off.
 func New(opt Options) (*Fleet, error) {
+	kinds, err := opt.kinds()
+	if err != nil {
+		return nil, err
+	}
 	opt = opt.withDefaults()
 	if err := opt.validate(); err != nil {
 		return nil, err
 	}
-	return &Fleet{opt: opt, quiet: make(chan struct{}), abandoned: map[net.Conn]*time.Timer{}}, nil
+	return &Fleet{opt: opt, kinds: kinds, quiet: make(chan struct{}), abandoned: map[net.Conn]*time.Timer{}}, nil
+}
+
+// optionsOf returns the options of device n.
+func (f *Fleet) optionsOf(n int) *Options {
+	if len(f.kinds) == 0 {
+		return &f.opt
+	}
+	return f.kinds[f.opt.Profiles.spread(n, profileStep)]
 }
 
 // Run switches the devices on. They make messages until ctx ends or each has
@@ -144,6 +158,8 @@ type Stats struct {
 	Refused       int64 // answers with a reason code of failure
 	Forgotten     int64 // messages lost with the memory of a device that rebooted
 	Strays        int64 // answers that MQTT does not allow
+	Commands      int64 // messages that came to devices
+	Skipped       int64 // messages to devices that were too long for them
 	Connected     int64 // devices online now
 	Reconnects    int64 // connections after each device's first
 	Sessions      int64 // sessions that began without state at the broker
@@ -161,7 +177,7 @@ func (f *Fleet) Stats() Stats {
 	s := Stats{
 		Sent: c.sent.Load(), Acked: c.acked.Load(), Outstanding: c.outstanding.Load(),
 		Transmissions: c.transmissions.Load(), Refused: c.refused.Load(), Forgotten: c.forgotten.Load(),
-		Strays: c.strays.Load(), Connected: c.connected.Load(), Sessions: c.sessions.Load(),
+		Strays: c.strays.Load(), Commands: c.commands.Load(), Skipped: c.skipped.Load(), Connected: c.connected.Load(), Sessions: c.sessions.Load(),
 		Cuts: c.cuts.Load(), HalfOpen: c.halfOpen.Load(), Reboots: c.reboots.Load(), Duplicates: c.duplicates.Load(),
 		QoS1: f.latency[1].latency(), QoS2: f.latency[2].latency(),
 		Reconnects: c.reconnects.Load(),

@@ -34,8 +34,9 @@ func (e *refusalError) Error() string {
 }
 
 // dial opens a connection and waits for CONNACK. ctx bounds no more than that.
-// backlog is how many answers may wait until the device looks at them.
-func dial(ctx context.Context, open func(context.Context) (net.Conn, error), hello connect, backlog int) (*link, error) {
+// backlog is how many answers may wait until the device looks at them, and
+// bufferBytes the longest that it can take.
+func dial(ctx context.Context, open func(context.Context) (net.Conn, error), hello connect, backlog, bufferBytes int) (*link, error) {
 	ctx, cancel := context.WithTimeout(ctx, ioTimeout)
 	defer cancel()
 	conn, err := open(ctx)
@@ -45,7 +46,7 @@ func dial(ctx context.Context, open func(context.Context) (net.Conn, error), hel
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	r := bufio.NewReaderSize(conn, 4<<10)
-	buf := make([]byte, maxPacketBytes)
+	buf := make([]byte, bufferBytes)
 	p, err := shake(conn, r, hello, buf)
 	if err == nil && !stop() {
 		err = ctx.Err()

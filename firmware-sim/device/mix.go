@@ -19,13 +19,13 @@ type Share struct {
 	Weight int
 }
 
-// ParseMix reads "a:10,b:60,c:30"; a kind without a weight counts 1. Each kind
+// ParseMix reads "a:10,b:60,c:30", or the same with "="; a kind without a weight counts 1. Each kind
 // has to be one of known, and at least one weight must not be 0.
 func ParseMix(text string, known ...string) (Mix, error) {
 	var mix Mix
 	total := 0
 	for part := range strings.SplitSeq(text, ",") {
-		name, weight, weighted := strings.Cut(strings.TrimSpace(part), ":")
+		name, weight, weighted := strings.Cut(strings.ReplaceAll(strings.TrimSpace(part), "=", ":"), ":")
 		share := Share{Name: name, Weight: 1}
 		if weighted {
 			n, err := strconv.Atoi(weight)
@@ -62,6 +62,11 @@ func (m Mix) at(place float64) string {
 	return m[len(m)-1].Name
 }
 
+// has says whether a kind occurs.
+func (m Mix) has(name string) bool {
+	return slices.ContainsFunc(m, func(s Share) bool { return s.Name == name && s.Weight > 0 })
+}
+
 // pick draws a kind.
 func (m Mix) pick(rng *rand.Rand) string { return m.at(rng.Float64()) }
 
@@ -73,8 +78,9 @@ func (m Mix) spread(n int, step float64) string {
 }
 
 // Steps of the plastic number: multiples of one fill the line evenly, pairs of
-// multiples the square.
+// multiples the square. The profile has that of the golden ratio.
 const (
+	profileStep = 0.6180339887498949
 	versionStep = 0.7548776662466927
 	shapeStep   = 0.5698402909980532
 )

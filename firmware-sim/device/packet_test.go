@@ -59,14 +59,38 @@ func TestPacketsGolden(t *testing.T) {
 		},
 		{
 			"PUBLISH 5 QoS 1",
-			publish{topic: "a", qos: 1, packetID: 1, props: publishProperties("x/y", user), payload: []byte("p")}.append(nil),
+			publish{topic: "a", qos: 1, packetID: 1, props: publishProperties("x/y", user, 0), payload: []byte("p")}.append(nil),
 			"32 14 0001 61 0001 0d 03 0003 782f79 26 0001 6b 0001 76 70",
 		},
 		{
 			"PUBLISH 5 without properties",
-			publish{topic: "a", props: publishProperties("", nil), payload: []byte("p")}.append(nil),
+			publish{topic: "a", props: publishProperties("", nil, 0), payload: []byte("p")}.append(nil),
 			"30 05 0001 61 00 70",
 		},
+		{
+			"CONNECT 5, will, buffer",
+			connect{
+				version: v5, clientID: "", clean: true, maxPacketBytes: 1024,
+				will: publish{topic: "w", payload: []byte("x"), qos: 1, retain: true},
+			}.encode(),
+			"10 19 0004 4d515454 05 2e 0000 05 27 00000400 0000 00 0001 77 0001 78",
+		},
+		{
+			"CONNECT 3.1.1, will, user",
+			connect{
+				version: v311, clientID: "a", username: "u", password: "p", keepAliveSeconds: 15,
+				will: publish{topic: "w", payload: []byte("x"), retain: true},
+			}.encode(),
+			"10 19 0004 4d515454 04 e4 000f 0001 61 0001 77 0001 78 0001 75 0001 70",
+		},
+		{"SUBSCRIBE 3.1.1", subscribe{v311, 0xff01, "a/#", 1}.append(nil), "82 08 ff01 0003 612f23 01"},
+		{"SUBSCRIBE 5", subscribe{v5, 0xff01, "a", 0}.append(nil), "82 07 ff01 00 0001 61 00"},
+		{
+			"PUBLISH 5, retained, with an alias",
+			publish{retain: true, props: publishProperties("", nil, 1), payload: []byte("p")}.append(nil),
+			"31 07 0000 03 23 0001 70",
+		},
+		{"PUBCOMP", appendAck(nil, typePubcomp, 3), "70 02 0003"},
 		{"PUBREL", appendPubrel(nil, 0xABCD), "62 02 abcd"},
 		{"PINGREQ", appendPingreq(nil), "c0 00"},
 		{"DISCONNECT", appendDisconnect(nil), "e0 00"},
@@ -89,15 +113,26 @@ func TestDecode(t *testing.T) {
 		bytes string
 		want  packet
 	}{
-		{"CONNACK 3.1.1", v311, "20 02 01 00", packet{kind: typeConnack, connack: connack{true, 65535, 2, 0}}},
+		{"CONNACK 3.1.1", v311, "20 02 01 00", packet{kind: typeConnack, connack: connack{true, 65535, 2, 0, 0}}},
 		{"CONNACK 3.1.1 refused", v311, "20 02 00 05", packet{kind: typeConnack, code: 5, connack: all}},
 		{"CONNACK 5", v5, "20 03 00 00 00", packet{kind: typeConnack, connack: all}},
 		{"CONNACK 5 of a 3.1.1 broker", v5, "20 02 00 01", packet{kind: typeConnack, code: 1, connack: all}},
 		{
 			"CONNACK 5, limits among others", v5,
 			"20 19 01 00 16 27 00100000 21 0014 24 01 13 003c 26 0001 61 0001 62 2a 00",
-			packet{kind: typeConnack, connack: connack{true, 20, 1, 60}},
+			packet{kind: typeConnack, connack: connack{true, 20, 1, 60, 0}},
 		},
+		{
+			"PUBLISH 3.1.1", v311, "30 05 0001 61 6869",
+			packet{kind: typePublish, publish: delivery{topic: "a", payload: "hi"}},
+		},
+		{
+			"PUBLISH 5 QoS 2, retained, with a property", v5, "35 09 0001 61 0102 02 01 00 68",
+			packet{kind: typePublish, packetID: 0x102, publish: delivery{topic: "a", payload: "h", qos: 2, retained: true}},
+		},
+		{"SUBACK 3.1.1", v311, "90 03 ff01 80", packet{kind: typeSuback, packetID: 0xff01, code: 0x80}},
+		{"SUBACK 5", v5, "90 04 ff01 00 01", packet{kind: typeSuback, packetID: 0xff01, code: 1}},
+		{"PUBREL", v311, "62 02 0003", packet{kind: typePubrel, packetID: 3}},
 		{"PUBACK", v5, "40 02 1234", packet{kind: typePuback, packetID: 0x1234}},
 		{"PUBACK refused, with properties", v5, "40 04 1234 97 00", packet{kind: typePuback, packetID: 0x1234, code: 0x97}},
 		{"PUBREC", v311, "50 02 0001", packet{kind: typePubrec, packetID: 1}},
@@ -117,7 +152,8 @@ func TestDecodeMalformed(t *testing.T) {
 	for _, s := range []string{
 		"20 00", "20 01 00", "20 04 00 00 03 21", "20 05 00 00 02 21 00", "20 05 00 00 05 21 00",
 		"20 04 00 00 01 26", "20 06 00 00 03 26 0009", "20 04 00 00 01 77",
-		"40 01 00", "50 00", "40 80 80 80 80 01", "30 ffff7f",
+		"40 01 00", "50 00", "40 80 80 80 80 01", "90 ffff7f",
+		"32 02 0000", "32 04 0000 0001", "30 03 0005 61", "36 05 0000 0001 00", "90 02 0001", "90 03 0001 00", "90 03 0001 05", "62 01 00",
 	} {
 		r := bufio.NewReader(bytes.NewReader(unhex(t, s)))
 		if p, err := readPacket(r, v5, make([]byte, maxPacketBytes)); !errors.Is(err, errMalformed) {

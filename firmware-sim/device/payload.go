@@ -14,6 +14,7 @@ const (
 	ShapeSparkplug = "sparkplug" // the protobuf of Sparkplug B: timestamp, metrics, seq
 	ShapeCBOR      = "cbor"      // a map of text keys
 	ShapeRandom    = "random"    // a mark and bytes that do not compress
+	ShapeShort     = "short"     // JSON for a packet of 128 bytes
 )
 
 // contentTypes are what the shapes are called in MQTT 5's Content Type.
@@ -22,6 +23,7 @@ var contentTypes = map[string]string{
 	ShapeSparkplug: "application/x-protobuf",
 	ShapeCBOR:      "application/cbor",
 	ShapeRandom:    "application/octet-stream",
+	ShapeShort:     "application/json",
 }
 
 // appendPayload appends the payload of a message. The same arguments always
@@ -34,6 +36,8 @@ func appendPayload(dst []byte, shape, id string, seq uint64, millis int64, size 
 		return appendSparkplug(dst, id, seq, millis)
 	case ShapeCBOR:
 		return appendCBOR(dst, id, seq, millis)
+	case ShapeShort:
+		return appendShort(dst, id, seq)
 	case ShapeRandom:
 		end := len(dst) + size
 		dst = appendMark(dst, id, seq)
@@ -70,6 +74,14 @@ func appendJSON(dst []byte, id string, seq uint64, millis int64) []byte {
 	dst = append(dst, `,"pulses":`...)
 	dst = strconv.AppendUint(dst, pulses, 10)
 	return append(dst, `,"status":"ok"}`...)
+}
+
+func appendShort(dst []byte, id string, seq uint64) []byte {
+	celsius, _ := measure(seq)
+	dst = append(append(dst, jsonDevice...), id...)
+	dst = strconv.AppendUint(append(dst, jsonSeq...), seq, 10)
+	dst = strconv.AppendFloat(append(dst, `,"t":`...), celsius, 'f', 2, 64)
+	return append(dst, '}')
 }
 
 // appendSparkplug writes the fields of org.eclipse.tahu.protobuf.Payload. The

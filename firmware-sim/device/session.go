@@ -132,10 +132,18 @@ func (s *session) unsent() *flight {
 	return nil
 }
 
+// firstOwnID begins the packet ids that no reading gets: they are for what a
+// device says when it has connected.
+const (
+	firstOwnID  = 0xFF00
+	birthID     = firstOwnID
+	subscribeID = firstOwnID + 1
+)
+
 // place gives a message with QoS 1 or 2 a packet id that is not in use.
 func (s *session) place(m message) *flight {
 	for {
-		s.lastID++
+		s.lastID = (s.lastID + 1) % firstOwnID
 		if s.lastID != 0 && s.byID[s.lastID] == nil {
 			break
 		}
