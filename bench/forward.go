@@ -110,9 +110,9 @@ func forwardBacklog(ctx context.Context, o options, program, topic string) (perS
 	if err != nil {
 		return 0, err
 	}
-	fleet, err := load.Open(ctx, s.Addr, "fwd", load.Shape{Conns: 100, Window: 20, Size: forwardBytes})
+	fleet, err := load.Open(ctx, s.Plain, "fwd", load.Shape{Conns: 100, Window: 20, Size: forwardBytes, QoS: 1})
 	if err == nil {
-		err = fleet.Feed(o.records)
+		err = fleet.Feed(ctx, o.records)
 	}
 	s.Stop()
 	if err != nil {

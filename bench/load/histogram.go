@@ -18,17 +18,11 @@ type Histogram struct {
 }
 
 // Add counts one duration; a negative one counts as 0.
-func (h *Histogram) Add(d time.Duration) {
-	h.counts[bucket(uint64(max(d, 0)))]++
-	h.total++
-}
+func (h *Histogram) Add(d time.Duration) { h.add(d, 1) }
 
-// Merge adds all that o counted.
-func (h *Histogram) Merge(o *Histogram) {
-	for i, n := range o.counts {
-		h.counts[i] += n
-	}
-	h.total += o.total
+func (h *Histogram) add(d time.Duration, n int) {
+	h.counts[bucket(uint64(max(d, 0)))] += uint32(n)
+	h.total += uint64(n)
 }
 
 // Quantile returns a duration that the share q of all counted ones do not

@@ -1,18 +1,21 @@
 package load
 
-import (
-	"bufio"
-	"encoding/binary"
-	"fmt"
-	"io"
-)
+import "encoding/binary"
 
 // Control packet types, first byte (MQTT 3.1.1 section 2.2).
 const (
+	connect   = 0x10
 	connack   = 0x20
-	publishQ1 = 0x32
+	publish   = 0x30 // and the QoS, twice
 	puback    = 0x40
+	pubrec    = 0x50
+	pubrel    = 0x62
+	pubcomp   = 0x70
+	subscribe = 0x82
 	suback    = 0x90
+	pingreq   = 0xc0
+	pingresp  = 0xd0
+	goodbye   = 0xe0
 )
 
 // connectPacket asks for a session of MQTT 3.1.1 that is kept when clean is
@@ -24,22 +27,20 @@ func connectPacket(clientID string, clean bool) []byte {
 		flags = 2
 	}
 	body = append(body, 4, flags, 0, 0)
-	return packet(0x10, appendString(body, clientID))
+	return packet(connect, appendString(body, clientID))
 }
 
-// subscribePacket subscribes to filter with QoS 1.
-func subscribePacket(filter string) []byte {
-	return packet(0x82, append(appendString([]byte{0, 1}, filter), 1))
+func subscribePacket(filter string, qos int) []byte {
+	return packet(subscribe, append(appendString([]byte{0, 1}, filter), byte(qos)))
 }
 
-// publishPacket is a PUBLISH of QoS 1 without its packet id, which belongs at
-// the returned position.
-func publishPacket(topic string, payload []byte) (pkt []byte, idAt int) {
+// publishPacket is a PUBLISH. The packet id counts for QoS 1 and 2.
+func publishPacket(topic string, qos int, id uint16, payload []byte) []byte {
 	body := appendString(nil, topic)
-	idAt = len(body)
-	body = append(append(body, 0, 0), payload...)
-	pkt = packet(publishQ1, body)
-	return pkt, idAt + len(pkt) - len(body)
+	if qos > 0 {
+		body = binary.BigEndian.AppendUint16(body, id)
+	}
+	return packet(publish|byte(qos)<<1, append(body, payload...))
 }
 
 func packet(header byte, body []byte) []byte {
@@ -51,22 +52,19 @@ func appendString(b []byte, s string) []byte {
 	return append(binary.BigEndian.AppendUint16(b, uint16(len(s))), s...)
 }
 
-// readPacket returns the next packet's first byte and its body, which is
-// borrowed from r until the next read.
-func readPacket(r *bufio.Reader) (header byte, body []byte, err error) {
-	if header, err = r.ReadByte(); err != nil {
-		return 0, nil, err
+// next cuts the first packet off b, with its first byte in header. ok is false
+// when b has less than a whole one.
+func next(b []byte) (header byte, body, rest []byte, ok bool) {
+	if len(b) >= 4 && b[1] == 2 { // an acknowledgement
+		return b[0], b[2:4], b[4:], true
 	}
-	size, err := binary.ReadUvarint(r)
-	if err != nil {
-		return 0, nil, err
+	if len(b) < 2 {
+		return 0, nil, b, false
 	}
-	if size > uint64(r.Size()) {
-		return 0, nil, fmt.Errorf("packet %#x of %d bytes; only short ones are expected", header, size)
+	size, n := binary.Uvarint(b[1:])
+	if n <= 0 || uint64(len(b)-1-n) < size {
+		return 0, nil, b, false
 	}
-	if body, err = r.Peek(int(size)); err != nil {
-		return 0, nil, io.ErrUnexpectedEOF
-	}
-	_, err = r.Discard(int(size))
-	return header, body, err
+	end := 1 + n + int(size)
+	return b[0], b[1+n : end], b[end:], true
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 )
@@ -23,15 +24,41 @@ log_type error
 
 // Mosquitto starts Debian's mosquitto with persistence on.
 func Mosquitto(ctx context.Context, parent string) (*Server, error) {
+	return mosquitto(ctx, parent, Server{Name: "mosquitto"}, mosquittoConf)
+}
+
+// MosquittoTLS is Mosquitto with a second listener, for TLS.
+func MosquittoTLS(ctx context.Context, parent string, c *Certificate) (*Server, error) {
+	secure, err := c.broker()
+	if err != nil {
+		return nil, err
+	}
+	_, port, err := net.SplitHostPort(secure.Addr)
+	if err != nil {
+		return nil, err
+	}
+	conf := mosquittoConf + fmt.Sprintf("listener %s 127.0.0.1\ncertfile %s\nkeyfile %s\n", port, c.CertFile, c.KeyFile)
+	return mosquitto(ctx, parent, Server{Name: "mosquitto", Secure: secure}, conf)
+}
+
+// MosquittoAutosave starts one that writes its database every second, which
+// is as durable as it can be made: up to a second of what it acknowledged is
+// lost, and more on a power cut, because it does not sync.
+func MosquittoAutosave(ctx context.Context, parent string) (*Server, error) {
+	return mosquitto(ctx, parent, Server{Name: "mosquitto-1s"}, mosquittoConf+"autosave_interval 1\n")
+}
+
+func mosquitto(ctx context.Context, parent string, s Server, config string) (*Server, error) {
 	program, err := findMosquitto(ctx)
 	if err != nil {
 		return nil, err
 	}
-	dir, addr, conf, err := prepare(parent, "mosquitto", mosquittoConf)
+	dir, addr, conf, err := prepare(parent, s.Name, config)
 	if err != nil {
 		return nil, err
 	}
-	return start(ctx, Server{Name: "mosquitto", Addr: addr}, dir, program, "-c", conf)
+	s.Plain.Addr = addr
+	return start(ctx, s, dir, program, "-c", conf)
 }
 
 // findMosquitto installs the package as root where there is apt-get, without

@@ -15,14 +15,17 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/tributary-edge/tributary/bench/load"
 )
 
 // A Server is a running broker.
 type Server struct {
 	Name    string
-	Addr    string // where it speaks MQTT
-	Durable bool   // a PUBACK is sent after fdatasync
+	Plain   load.Broker // where it speaks MQTT
+	Secure  load.Broker // with TLS; without an address it does not
+	Durable bool        // a PUBACK is sent after fdatasync
 
 	cmd    *exec.Cmd
 	exited chan struct{} // closed when the process has ended
@@ -67,7 +70,7 @@ func (s *Server) ready(ctx context.Context) error {
 	poll := time.NewTicker(20 * time.Millisecond)
 	defer poll.Stop()
 	for {
-		err := load.Ping(ctx, s.Addr)
+		err := load.Ping(ctx, s.Plain)
 		if err == nil {
 			return nil
 		}
@@ -105,21 +108,16 @@ func (s *Server) Tail() string {
 }
 
 // CPU returns the processor time that the server has used, in user and system
-// mode together, to within 10 ms.
+// mode together; 0 when it has ended.
 func (s *Server) CPU() time.Duration {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", s.cmd.Process.Pid))
-	if err != nil {
+	// The clock of a process, as clock_getcpuclockid(3) makes its id: all threads
+	// together, in nanoseconds. What /proc says is in ticks of 10 ms.
+	const allScheduled = 2
+	var t unix.Timespec
+	if unix.ClockGettime(int32(^s.cmd.Process.Pid<<3|allScheduled), &t) != nil {
 		return 0
 	}
-	// proc_pid_stat(5): after the name in parentheses, user and system time are
-	// the 12th and 13th word, in ticks of 1/100 s.
-	fields := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
-	var ticks int64
-	for _, f := range fields[11:13] {
-		n, _ := strconv.ParseInt(f, 10, 64) // the kernel writes numbers
-		ticks += n
-	}
-	return time.Duration(ticks) * 10 * time.Millisecond
+	return time.Duration(t.Nano())
 }
 
 // RSS returns the resident memory of the server in bytes.
@@ -147,6 +145,12 @@ func FreePort() (int, error) {
 	return l.Addr().(*net.TCPAddr).Port, nil
 }
 
+// FreeAddr is such a port with the address.
+func FreeAddr() (string, error) {
+	port, err := FreePort()
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), err
+}
+
 // prepare makes the server's directory, picks its port, and writes its
 // configuration, made by config from the directory and the address.
 func prepare(parent, name, config string) (dir, addr, file string, err error) {
@@ -154,12 +158,14 @@ func prepare(parent, name, config string) (dir, addr, file string, err error) {
 	if err = os.MkdirAll(dir, 0o750); err != nil {
 		return "", "", "", err
 	}
-	port, err := FreePort()
+	if addr, err = FreeAddr(); err != nil {
+		return "", "", "", err
+	}
+	_, port, err := net.SplitHostPort(addr)
 	if err != nil {
 		return "", "", "", err
 	}
-	addr = net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 	file = filepath.Join(dir, name+".conf")
-	text := strings.NewReplacer("DIR", dir, "PORT", strconv.Itoa(port)).Replace(config)
+	text := strings.NewReplacer("DIR", dir, "PORT", port).Replace(config)
 	return dir, addr, file, os.WriteFile(file, []byte(text), 0o600)
 }

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/tributary-edge/tributary/bench/load"
 )
 
 // A Disk is a file on the file system that the servers write to, for finding
@@ -34,19 +36,24 @@ func NewDisk(dir string) (*Disk, error) {
 }
 
 // Measure writes pages one after the other for window, each followed by
-// fdatasync, and returns how many a second became durable.
-func (d *Disk) Measure(window time.Duration) (perSecond float64, err error) {
+// fdatasync, and returns how many a second became durable, and how long the
+// one in the middle took.
+func (d *Disk) Measure(window time.Duration) (perSecond float64, median time.Duration, err error) {
+	var took load.Histogram
 	start := time.Now()
-	for n := 1; ; n++ {
+	for n, last := 1, start; ; n++ {
 		d.page[n%pageBytes]++
 		if _, err := d.file.WriteAt(d.page, int64(n*pageBytes%diskBytes)); err != nil {
-			return 0, err
+			return 0, 0, err
 		}
 		if err := unix.Fdatasync(int(d.file.Fd())); err != nil {
-			return 0, err
+			return 0, 0, err
 		}
-		if e := time.Since(start); e >= window {
-			return float64(n) / e.Seconds(), nil
+		now := time.Now()
+		took.Add(now.Sub(last))
+		last = now
+		if e := now.Sub(start); e >= window {
+			return float64(n) / e.Seconds(), took.Quantile(.5), nil
 		}
 	}
 }

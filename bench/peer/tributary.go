@@ -1,6 +1,7 @@
 package peer
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -31,6 +32,15 @@ type Node struct {
 	Dir     string // its data stays here from start to start
 	Topic   string // where all messages go
 	Brokers string // host:port of a Kafka; one that nobody listens on is "away"
+
+	// Compression is that of the log, "none" or "zstd"; "" is the default.
+	Compression string
+	// Pressed is a node for many clients, with a log of 1 GiB whose oldest records
+	// are dropped, so that it takes messages for as long as one likes.
+	Pressed bool
+	// Certificate, if not nil, is for a listener with TLS. A program that does not
+	// know of such is started without.
+	Certificate *Certificate
 }
 
 const nodeConf = `
@@ -40,9 +50,10 @@ data_dir = "DIR/data"
 
 [mqtt]
 listen = ["127.0.0.1:PORT"]
+MQTT
 
 [log]
-max_size = "8GiB"
+LOG
 
 [kafka]
 brokers = ["BROKERS"]
@@ -53,10 +64,57 @@ topic = "TOPIC"
 
 // Tributary starts a node.
 func Tributary(ctx context.Context, n Node) (*Server, error) {
-	conf := strings.NewReplacer("BROKERS", n.Brokers, "TOPIC", n.Topic).Replace(nodeConf)
-	dir, addr, file, err := prepare(n.Dir, "tributary", conf)
+	s := Server{Name: "tributary", Durable: true}
+	if n.Certificate != nil {
+		knows, err := n.knowsTLS(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if !knows {
+			n.Certificate = nil
+		} else if s.Secure, err = n.Certificate.broker(); err != nil {
+			return nil, err
+		}
+	}
+	dir, addr, file, err := prepare(n.Dir, s.Name, n.conf(s.Secure.Addr))
 	if err != nil {
 		return nil, err
 	}
-	return start(ctx, Server{Name: "tributary", Addr: addr, Durable: true}, dir, filepath.Clean(n.Program), "run", "-c", file)
+	s.Plain.Addr = addr
+	return start(ctx, s, dir, filepath.Clean(n.Program), "run", "-c", file)
+}
+
+func (n *Node) conf(secureAddr string) string {
+	log, mqtt := `max_size = "8GiB"`, ""
+	if n.Pressed {
+		mqtt = "max_clients = 20000"
+		log = "max_size = \"1GiB\"\non_full = \"drop-oldest\""
+	}
+	if n.Certificate != nil {
+		mqtt += fmt.Sprintf("\nlisten_tls = [%q]\ntls_cert_file = %q\ntls_key_file = %q", secureAddr, n.Certificate.CertFile, n.Certificate.KeyFile)
+	}
+	if n.Compression != "" {
+		log += fmt.Sprintf("\ncompression = %q", n.Compression)
+	}
+	return strings.NewReplacer("BROKERS", n.Brokers, "TOPIC", n.Topic, "LOG", log, "MQTT", mqtt).Replace(nodeConf)
+}
+
+// knowsTLS asks the program whether it takes a configuration with TLS.
+func (n *Node) knowsTLS(ctx context.Context) (bool, error) {
+	addr, err := FreeAddr()
+	if err != nil {
+		return false, err
+	}
+	_, _, file, err := prepare(n.Dir, "tributary-tls", n.conf(addr))
+	if err != nil {
+		return false, err
+	}
+	out, err := exec.CommandContext(ctx, filepath.Clean(n.Program), "check", "-c", file).CombinedOutput()
+	if err != nil && bytes.Contains(out, []byte("listen_tls")) && bytes.Contains(out, []byte("unknown key")) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("the configuration with TLS: %w\n%s", err, out)
+	}
+	return true, nil
 }

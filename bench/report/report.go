@@ -14,6 +14,7 @@ import (
 type Report struct {
 	Tables  []Table  `json:"tables"`
 	Targets []Target `json:"targets"`
+	Missing []string `json:"missing,omitempty"` // what could not be measured, and why
 }
 
 // A Table is printed as it is.
@@ -42,9 +43,9 @@ func AtMost(name string, got, bound float64) Target {
 	return Target{Name: name, Got: got, Bound: bound, Most: true, Met: got <= bound}
 }
 
-// Met says whether every target was.
+// Met says whether everything was measured, and every target met.
 func (r Report) Met() bool {
-	return !slices.ContainsFunc(r.Targets, func(t Target) bool { return !t.Met })
+	return len(r.Missing) == 0 && !slices.ContainsFunc(r.Targets, func(t Target) bool { return !t.Met })
 }
 
 // Print writes the tables and the targets, for a reader or for a program.
@@ -72,6 +73,9 @@ func (r Report) Print(w io.Writer, asJSON bool) error {
 			verdict = "MISSED"
 		}
 		fmt.Fprintf(tw, "%s\t%s %v\t%.3g\t%s\n", t.Name, sign, t.Bound, t.Got, verdict)
+	}
+	for _, m := range r.Missing {
+		fmt.Fprintf(tw, "\nNOT MEASURED: %s\n", m)
 	}
 	return tw.Flush()
 }

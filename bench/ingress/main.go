@@ -1,0 +1,184 @@
+// Ingress presses MQTT servers side by side in one run: Tributary, which syncs
+// before every acknowledgement, Debian's mosquitto, nats-server, the library
+// mochi, and the least that a durable server over Tributary's log can be.
+// Windows are taken in turn, so that a machine that is slow for a while is slow
+// for all, and what counts are ratios.
+//
+//	ingress [flags]
+//
+// It prints tables and targets, and exits with 0 whatever they are; with
+// -strict it exits with 1 when a target is missed or something was not
+// measured. 3 means that it could not run.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/tributary-edge/tributary/bench/peer"
+	"github.com/tributary-edge/tributary/bench/report"
+)
+
+// options are the flags.
+type options struct {
+	windows     int
+	window      time.Duration
+	idle        int    // connections
+	rate        int    // messages a second while there is a subscriber
+	compression string // compression of Tributary's log, and of the limit's
+	json        bool
+	strict      bool
+	loads       []load
+	does        map[string]bool // "idle" and "fanout"
+	servers     string          // names, or ""
+	dir         string          // what the servers write goes below it
+	log         io.Writer
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	met, err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "ingress:", err)
+		stop()
+		os.Exit(3)
+	case !met:
+		stop()
+		os.Exit(1)
+	}
+}
+
+// run does it and prints it. met is false when the run is strict and a target
+// was missed.
+func run(ctx context.Context, args []string, out, log io.Writer) (met bool, err error) {
+	o, parent, err := parse(args, log)
+	if err != nil {
+		return false, err
+	}
+	if err := raiseFileLimit(); err != nil {
+		return false, err
+	}
+	if o.dir, err = makeDir(parent); err != nil {
+		return false, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(o.dir)) }()
+	r, err := measure(ctx, o)
+	if err != nil {
+		return false, err
+	}
+	return r.Met() || !o.strict, r.Print(out, o.json)
+}
+
+func parse(args []string, log io.Writer) (o options, parent string, err error) {
+	o = options{log: log, does: map[string]bool{}}
+	flags := flag.NewFlagSet("ingress", flag.ContinueOnError)
+	flags.SetOutput(log)
+	flags.IntVar(&o.windows, "windows", 3, "how often each figure is taken; medians are printed")
+	seconds := flags.Float64("seconds", 1, "how long each takes")
+	flags.IntVar(&o.idle, "idle", 5000, "how many idle connections")
+	flags.IntVar(&o.rate, "rate", 20_000, "messages a second, for what a subscriber costs")
+	loads := flags.String("loads", strings.Join(allLoads, ","), "which; CONNECTIONSxWINDOW with /0 or /2 for another QoS than 1, or /tls")
+	flags.StringVar(&o.servers, "servers", "", "which; all that are known without it")
+	flags.StringVar(&o.compression, "compression", "zstd", "of Tributary's log and the limit's: zstd, which is the default of a node, or none")
+	flags.BoolVar(&o.json, "json", false, "print JSON, on one line")
+	flags.BoolVar(&o.strict, "strict", false, "exit with 1 when a target is missed")
+	flags.StringVar(&parent, "dir", ".", "a directory on the file system to measure; a new one is made in it, and removed")
+	if err := flags.Parse(args); err != nil {
+		return o, "", err
+	}
+	o.window = time.Duration(*seconds * float64(time.Second))
+	for name := range strings.SplitSeq(*loads, ",") {
+		if name == idle || name == fanout {
+			o.does[name] = true
+			continue
+		}
+		l, err := parseLoad(name)
+		if err != nil {
+			return o, "", err
+		}
+		o.loads = append(o.loads, l)
+	}
+	if o.compression != "zstd" && o.compression != "none" {
+		return o, "", fmt.Errorf("compression %q is not zstd or none", o.compression)
+	}
+	if o.windows < 1 || o.window <= 0 || o.idle < 1 || o.rate < 1 || flags.NArg() > 0 {
+		return o, "", errors.New("every number must be more than 0, and nothing but flags is taken")
+	}
+	return o, parent, nil
+}
+
+// makeDir makes a directory that a disk is behind.
+func makeDir(parent string) (string, error) {
+	dir, err := os.MkdirTemp(parent, "run-")
+	if err != nil {
+		return "", err
+	}
+	if dir, err = filepath.Abs(dir); err != nil {
+		return "", err
+	}
+	onDisk, err := peer.IsDisk(dir)
+	if err == nil && !onDisk {
+		err = fmt.Errorf("%s is in memory, where a sync costs nothing: name a directory on a disk with -dir", parent)
+	}
+	if err != nil {
+		return "", errors.Join(err, os.Remove(dir))
+	}
+	return dir, nil
+}
+
+// raiseFileLimit lets this process, and the servers that it starts, have as
+// many files as they may.
+func raiseFileLimit() error {
+	var l syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l); err != nil {
+		return fmt.Errorf("ask for the limit of open files: %w", err)
+	}
+	l.Cur = l.Max
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &l); err != nil {
+		return fmt.Errorf("raise the limit of open files: %w", err)
+	}
+	return nil
+}
+
+// measure starts the servers and does all that is asked for.
+func measure(ctx context.Context, o options) (report.Report, error) {
+	c, err := startAll(ctx, o)
+	defer c.stop()
+	if err != nil {
+		return report.Report{}, err
+	}
+	if o.does[idle] { // first: a server that was busy has memory to spare
+		for _, s := range c.servers {
+			fmt.Fprintf(o.log, "idle connections, %s\n", s.Name)
+			c.countIdle(ctx, s)
+		}
+	}
+	for w := range o.windows {
+		for _, l := range o.loads {
+			fmt.Fprintf(o.log, "window %d of %d, %v\n", w+1, o.windows, l)
+			if err := c.round(ctx, w, l); err != nil {
+				return report.Report{}, err
+			}
+		}
+		if o.does[fanout] {
+			fmt.Fprintf(o.log, "window %d of %d, %s\n", w+1, o.windows, fanout)
+			c.fanoutRound(ctx, w)
+		}
+		if ctx.Err() != nil {
+			return report.Report{}, ctx.Err()
+		}
+	}
+	return c.report(), nil
+}
