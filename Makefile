@@ -20,7 +20,7 @@ need = @command -v $(1) >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-ge
 
 .DEFAULT_GOAL := help
 .PHONY: help build test check fmt vet tidy lint race fuzz cover arm demo format teeth \
-	test-crash kafka-up kafka-down test-uplink test-kafka test-powercut test-uml test-device test-flash test-outage bench bench-forward bench-log
+	test-conformance test-clients test-attack test-storm test-crash kafka-up kafka-down test-uplink test-kafka test-powercut test-uml test-device test-flash test-outage bench bench-ingress bench-forward bench-log
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -39,19 +39,23 @@ fmt: $(GOFUMPT)
 format: $(LINT) ## rewrite every file in the repository's format
 	$(LINT) fmt ./...
 	cd bench && ../$(LINT) fmt ./...
+	cd ingest/clients && ../../$(LINT) fmt ./...
 
 vet:
 	$(GO) vet ./...
 	cd bench && $(GO) vet ./...
+	cd ingest/clients && $(GO) vet ./...
 
 tidy:
 	$(GO) test -count=1 .
 	$(GO) mod tidy -diff
 	cd bench && $(GO) mod tidy -diff
+	cd ingest/clients && $(GO) mod tidy -diff
 
 lint: $(LINT) ## golangci-lint (the first time builds it: about 5 minutes)
-	$(LINT) run --build-tags kafka,powercut,device,outage ./...
+	$(LINT) run --build-tags kafka,powercut,device,outage,conformance,attack ./...
 	cd bench && ../$(LINT) run ./...
+	cd ingest/clients && ../../$(LINT) run ./...
 
 # Lint tools are built outside go.mod, which would otherwise carry their 200 dependencies.
 $(LINT):
@@ -121,6 +125,20 @@ test-kafka: ## the whole chain against the real Kafka, with kills and black hole
 	$(call need,mosquitto_pub,mosquitto-clients)
 	$(GO) test -tags kafka -count=1 -timeout 40m -v ./edge/edgetest/
 
+test-conformance: ## each statement of MQTT 3.1.1 and 5.0 about a server, of a node or of MQTT_ADDR, and mosquitto beside it
+	$(call need,mosquitto,mosquitto)
+	$(GO) test -tags conformance -count=1 -timeout 20m -parallel 8 -v ./ingest/conformance/
+
+test-attack: ## bad packets, slow clients and no file descriptors against a running node (20 seconds)
+	$(GO) test -tags attack -short -count=1 -timeout 5m ./ingest/attack/
+
+test-storm: ## the same and more: 10,000 devices at once, 128 MB, FUZZTIME of random packets (root; 6 minutes)
+	FUZZTIME=$(FUZZTIME) $(GO) test -tags attack -count=1 -timeout 60m -v ./ingest/attack/
+
+test-clients: ## the MQTT clients of others against a node: mosquitto, and paho and mqtt.js in four languages
+	ingest/clients/install.sh
+	cd ingest/clients && $(GO) test -count=1 -timeout 60m -parallel 2 -v .
+
 test-crash: ## SEEDS random lives of a log with power cuts and a failing disk (default 1000000: 20 minutes on 2 cores)
 	SEEDS=$(SEEDS) $(GO) test -count=1 -timeout 24h -v -run '^TestCrash$$' ./log/store/
 
@@ -150,6 +168,9 @@ test-flash: ## MINUTES of telemetry on a real ext4: the card's life, and the nod
 
 bench: ## speed beside mosquitto, nats-server and the bare disk; sizes
 	cd bench && $(GO) run . $(BENCH) mqtt size
+
+bench-ingress: ## the front door beside mosquitto, nats-server, mochi and its own limit (6 minutes after the first build)
+	cd bench && $(GO) run ./ingress $(BENCH)
 
 bench-log: ROUNDS = 12
 bench-log: ## the log beside other logs and the bare disk, in ROUNDS rounds (root; 4 GiB)
