@@ -110,7 +110,7 @@ type Options struct {
 	// connections; default 1,024.
 	ReceiveMaximum int
 
-	ConnectTimeout time.Duration // from accept to a complete CONNECT; default 5 s
+	ConnectTimeout time.Duration // from accept to a complete CONNECT; default 5 s, and three times that with TLS
 	DrainTimeout   time.Duration // how long Run waits, when it ends, for what is appended to become durable; default 5 s
 
 	Version string       // what $SYS says that this is

@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -33,7 +34,7 @@ func (d *Door) EstablishConnection(nc net.Conn) {
 		return
 	}
 	defer d.serving.Done()
-	_ = nc.SetReadDeadline(time.Now().Add(d.opt.ConnectTimeout))
+	_ = nc.SetReadDeadline(time.Now().Add(d.patienceWith(nc)))
 	err := d.serve(c)
 	c.in.release()
 	if c.expiry != nil {
@@ -48,6 +49,18 @@ func (d *Door) EstablishConnection(nc net.Conn) {
 			"reason", fmt.Sprintf("0x%02x", code), "error", err)
 	}
 }
+
+// patienceWith returns how long a newcomer has for its CONNECT. A small device takes
+// seconds for a TLS handshake.
+func (d *Door) patienceWith(nc net.Conn) time.Duration {
+	if _, secure := nc.(*tls.Conn); secure {
+		return handshakes * d.opt.ConnectTimeout
+	}
+	return d.opt.ConnectTimeout
+}
+
+// handshakes is how many times longer a newcomer has that comes with TLS.
+const handshakes = 3
 
 // serve reads the connection to its end. A packet that makes us panic ends this
 // connection and nothing else (S1).
