@@ -78,7 +78,7 @@ func (s *site) dial() *wire {
 	return &wire{t: s.t, Conn: c, r: bufio.NewReader(c)}
 }
 
-// What a subscriber who is away is owed, its subscriptions, retained messages,
+// M1: what a subscriber who is away is owed, its subscriptions, retained messages,
 // and the will of a client that was connected survive a SIGKILL, and then
 // another.
 func TestSubscribersOverAKill(t *testing.T) {

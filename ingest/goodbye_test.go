@@ -93,7 +93,7 @@ func TestCleanStartEndsTheQueue(t *testing.T) {
 }
 
 // Nobody takes over the session of another user: not while it is connected, and
-// not what it is owed afterwards (S1).
+// not what it is owed afterwards (S2).
 func TestTakeOverByAnother(t *testing.T) {
 	autoBubble(t, nil, func(t *testing.T, d *Door) {
 		t.Helper()

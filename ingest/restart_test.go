@@ -263,7 +263,7 @@ func (r *reader2) take(rng *rand.Rand, n int) {
 	}
 }
 
-// Each QoS 2 message reaches a subscriber exactly once and in order, whatever
+// M1: each QoS 2 message reaches a subscriber exactly once and in order, whatever
 // happens: commits that are late or fail, connections that break, checkpoints at
 // any moment, processes that are killed.
 func TestExactlyOnceToSubscribers(t *testing.T) {

@@ -26,7 +26,7 @@ func (r rules) Allows(_, _ string, a auth.Access, topic string) bool {
 
 func (rules) Generation() uint64 { return 0 }
 
-// S1: the rules are asked for the concrete topic on every way to and from a client.
+// S2: the rules are asked for the concrete topic on every way to and from a client.
 func TestRulesOnEveryWay(t *testing.T) {
 	denied := rules{}
 	for _, way := range []struct {
