@@ -87,10 +87,14 @@ func TestOutage(t *testing.T) {
 			t.Fatal(err)
 		}
 		now += window
-		if now%60_000 < window && announced == 0 {
+		if now%60_000 < window {
 			s := l.Stats() // as status does
 			perDay := float64(s.WrittenBytes) / float64(now-start) * 86_400_000
-			if days, filling := flash.RoomDays(s.RoomBytes, perDay); filling && days < 1 {
+			days, filling := flash.RoomDays(s.RoomBytes, perDay)
+			switch {
+			case !filling || days >= 1:
+				announced = 0 // it was taken back: before anything is packed nobody knows what that saves
+			case announced == 0:
 				announced = float64(now-start) / 86_400_000
 			}
 		}

@@ -167,34 +167,48 @@ func (l *Log) toPack() []*seg {
 	return sources
 }
 
-// sources returns the oldest segments that can be packed, side by side. The packed
-// one before them goes along if they fit into what it has left: but not for a few,
-// each of which would have it written again, unless room is wanted now.
+// sources returns the oldest segments that can be packed, side by side: so many
+// that they fill a packed one, because a file that two of them end in is half a
+// file lost. When room is wanted now, whatever there is must do. The packed one before
+// them goes along if they fit into what it has left: but not for a few, each of
+// which would have it written again, unless room is wanted now.
 func (l *Log) sources(now bool) (all []*seg) {
 	var before *seg
+	enough := l.enoughToPack(now)
+	worth := func(n int, before *seg) bool { return n >= enough && (n >= fewToPack || before != nil) }
 	for _, s := range l.segs {
-		if s.dense || !s.sealed || s.bad || s.opaque || s.packed && len(all) > 0 || l.recyclable(s) {
-			if len(all) > 0 {
+		if s.dense || !s.sealed || s.bad || s.opaque || s.packed || l.recyclable(s) {
+			if worth(len(all), before) {
 				break
 			}
-			before = nil
-			continue
-		}
-		if s.packed {
-			before = s
+			all, before = all[:0], nil
+			if s.packed && !s.dense && s.sealed && !s.bad && !s.opaque && !l.recyclable(s) {
+				before = s
+			}
 			continue
 		}
 		if all = append(all, s); len(all) == mostToPack {
 			break
 		}
 	}
-	if before == nil || len(all) == 0 || len(all) < fewToMerge && !now {
+	switch {
+	case !worth(len(all), before):
+		return nil
+	case before == nil || len(all) < fewToMerge && !now:
 		return all
 	}
 	if left := l.opt.SegmentBytes - segment.FooterBytes - before.sum.End; l.packRatio == 0 || float64(left) < 1.25*l.packRatio*float64(l.opt.SegmentBytes) {
 		return all
 	}
 	return slices.Insert(all, 0, before)
+}
+
+// enoughToPack returns how many segments side by side are worth packing.
+func (l *Log) enoughToPack(now bool) int {
+	if now || l.packRatio == 0 {
+		return 1
+	}
+	return min(mostToPack, max(fewToMerge, int(1/l.packRatio)))
 }
 
 // A packing turns the first of its sources into one packed segment: as many as
@@ -311,8 +325,13 @@ func (p *packing) take(s *seg) error {
 		if err != nil || added {
 			return err
 		}
-		if err := p.write(k, s.sum.FirstCommit); err != nil {
-			return err
+		for _, one := range p.order { // a ledger that began earlier stays before this one: that is how their order is known
+			if err := p.write(one, s.sum.FirstCommit); err != nil {
+				return err
+			}
+			if one == k {
+				break
+			}
 		}
 		_, err = k.Add(g)
 		return err

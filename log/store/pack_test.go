@@ -1,7 +1,9 @@
 package store
 
 import (
+	"bytes"
 	"errors"
+	"slices"
 	"testing"
 	"testing/synctest"
 
@@ -84,5 +86,51 @@ func TestPackingEndsTheWait(t *testing.T) {
 			}
 			l.close(t)
 		})
+	}
+}
+
+// U2: ledgers keep their order when they are packed, also where a short one lies
+// before one that fills several packs: a start tells their order by where they
+// begin. Packed the wrong way round, the later one was forwarded first.
+func TestPackingKeepsTheOrderOfLedgers(t *testing.T) {
+	opt := Options{SegmentBytes: 4 << 20, MaxBytes: 32 << 20}
+	d := disktest.New(1 << 30)
+	var order []tributary.LedgerID
+	for _, records := range []int{20, 60, 30, 2400} { // of 16 KiB
+		l, _, err := Open(d, opt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		order = append(order, l.Ledger())
+		for n := range records {
+			l.stock()
+			l.estimate()
+			for l.pack() {
+			}
+			l.stock()
+			r := rec("s", 0, n)
+			r.Value = bytes.Repeat([]byte{byte(n)}, 16<<10)
+			if _, err := l.Append(r, tributary.Ticket{}); errors.As(err, new(*FullError)) {
+				break
+			} else if err != nil {
+				t.Fatal(err)
+			}
+			if err := l.commit(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := l.finish(); err != nil {
+			t.Fatal(err)
+		}
+		var got []tributary.LedgerID
+		for _, i := range l.Ledgers() {
+			got = append(got, i.ID)
+		}
+		if !slices.Equal(got, order) {
+			t.Fatalf("ledgers %v, should be %v; %d bytes were packed", got, order, l.Stats().PackedFrom)
+		}
+		if len(order) == 4 && l.Stats().PackedFrom == 0 {
+			t.Error("nothing was packed")
+		}
 	}
 }
