@@ -220,13 +220,6 @@ func (c *conn) leave(places int) {
 	c.mu.Unlock()
 }
 
-// inFlight returns how many records are appended and not committed.
-func (c *conn) inFlight() int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return max(c.open-c.noting, c.quota)
-}
-
 // free gives back a place in the v5 window.
 func (c *conn) free() {
 	c.mu.Lock()

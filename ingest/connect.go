@@ -166,7 +166,7 @@ func (d *Door) establish(c *conn, pk *packets.Packet) error {
 		}
 		return err
 	}
-	c.recent = d.recents.of(c.id, time.Now())
+	c.recent = d.recents.of(c.id, present, time.Now())
 	d.rememberWill(c, pk)
 	c.in.max, c.in.known = d.opt.MaxPacketBytes, true
 	if c.isStopping() {

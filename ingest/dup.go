@@ -5,56 +5,66 @@ import (
 	"hash/crc32"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/tributary-edge/tributary/log/record"
 )
 
-// What is remembered of the QoS 1 messages of one client: so many as it may have
-// had in flight, when its connection broke before it got their PUBACKs.
-const (
-	minRemembered = 8
-	maxRemembered = 1024
-)
+// maxRemembered is how many QoS 1 messages are remembered of one session: more than
+// devices have in flight, when a connection breaks before they get their PUBACKs.
+const maxRemembered = 64
 
-// A fingerprint tells a message from others with the same packet id.
+// A fingerprint tells a QoS 1 message from others with the same packet id.
 type fingerprint struct {
 	pid uint16
 	sum uint32
 }
 
-// A recent is what a client has sent last with QoS 1, in a ring. The reader of
-// its connection is the only one that touches it; a new connection waits for the
-// old one's reader.
-type recent struct {
-	prints []fingerprint
-	at     int
-	epoch  uint64 // of recents when prints was filled
-	used   time.Time
+// A sent is a QoS 1 message that was appended.
+type sent struct {
+	fingerprint
+
+	conn uint32 // which connection of the session it came on
+	seq  int64  // Door.appended, when it was
 }
 
-// recents remember QoS 1 messages over connections. A client that did not get a
-// PUBACK sends the message again, with DUP (MQTT 5, 4.4): it is acknowledged and
-// not logged again. That is more than QoS 1 asks for, and what everybody hopes
-// for. The standard allows DUP on nothing else, so a device that sets it on a new
-// message with the packet id and the content of its last one loses that.
+// A recent is what a session has sent last with QoS 1, in a ring. The reader of its
+// connection is the only one that touches it; a new connection waits for the old
+// one's reader.
+type recent struct {
+	ring  []sent
+	at    int
+	conn  uint32 // the present connection
+	epoch uint64 // of recents when the ring was filled
+	used  time.Time
+}
+
+// recents remember QoS 1 messages over the connections of a session. A client that
+// did not get a PUBACK sends the message again when it is back, with DUP and its old
+// packet id (MQTT 5, 4.4): it is acknowledged and not logged again. That is more
+// than QoS 1 asks for, and must lose nothing, so a message counts as sent again only
+// where it can be: behind a connection that broke, in the same session, or as long
+// as it has no PUBACK yet. A client that has said DISCONNECT, or begins a new
+// session, uses its packet ids anew.
 //
 // After a restart it is filled from the end of the log.
 type recents struct {
-	mu    sync.Mutex // guards what follows
-	all   map[string]*recent
-	epoch uint64 // moves when a group has failed: then nobody knows what is in the log
+	epoch atomic.Uint64 // moves when a group has failed: then nobody knows what is in the log
+
+	mu  sync.Mutex // guards all
+	all map[string]*recent
 }
 
-// maxRecents bounds the clients that are remembered, and so the memory, which is
-// some 150 bytes each as a rule. When there are more, those that are not connected
-// and came first are forgotten, all but a few.
+// maxRecents bounds the clients that are remembered, and so the memory. When there
+// are more, those that have not come for long are forgotten.
 const maxRecents = 50_000
 
 func newRecents() *recents { return &recents{all: map[string]*recent{}} }
 
-// of returns what is remembered of a client.
-func (r *recents) of(client string, now time.Time) *recent {
+// of returns what is remembered of a client that connects: nothing, if its session
+// is a new one.
+func (r *recents) of(client string, resumed bool, now time.Time) *recent {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	one := r.all[client]
@@ -65,9 +75,11 @@ func (r *recents) of(client string, now time.Time) *recent {
 		one = &recent{}
 		r.all[client] = one
 	}
-	if one.epoch != r.epoch {
-		one.prints, one.at, one.epoch = nil, 0, r.epoch
+	if !resumed {
+		one.forget()
 	}
+	r.renew(one)
+	one.conn++
 	one.used = now
 	return one
 }
@@ -90,39 +102,63 @@ func (r *recents) prune(now time.Time) {
 }
 
 // fail makes all that is remembered void.
-func (r *recents) fail() {
-	r.mu.Lock()
-	r.epoch++
-	r.mu.Unlock()
-}
+func (r *recents) fail() { r.epoch.Add(1) }
 
 // valid says whether what one remembers counts.
-func (r *recents) valid(one *recent) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return one.epoch == r.epoch
+func (r *recents) valid(one *recent) bool { return one.epoch == r.epoch.Load() }
+
+// renew forgets what does not count any more.
+func (r *recents) renew(one *recent) {
+	if now := r.epoch.Load(); one.epoch != now {
+		one.forget()
+		one.epoch = now
+	}
 }
 
-// add remembers a message that was appended while so many were in flight.
-func (r *recent) add(p fingerprint, inFlight int) {
-	if n := len(r.prints); n < minRemembered || n < maxRemembered && inFlight > n {
-		r.prints = append(r.prints, p)
+// add remembers a message that was appended just now.
+func (r *recent) add(p fingerprint, seq int64) {
+	s := sent{p, r.conn, seq}
+	if len(r.ring) < maxRemembered {
+		r.ring = append(r.ring, s)
 		return
 	}
-	r.at %= len(r.prints)
-	r.prints[r.at] = p
-	r.at++
+	r.ring[r.at] = s
+	r.at = (r.at + 1) % maxRemembered
 }
 
-// has says whether the message was appended before.
-func (r *recent) has(p fingerprint) bool {
-	return slices.Contains(r.prints, p)
+func (r *recent) forget() { r.ring, r.at = nil, 0 }
+
+// has says whether a message with DUP was appended before, and has no PUBACK that
+// its client can have seen. All up to settled are acknowledged.
+func (r *recent) has(p fingerprint, settled int64) bool {
+	return slices.ContainsFunc(r.ring, func(s sent) bool {
+		return s.fingerprint == p && (s.conn != r.conn || s.seq > settled)
+	})
 }
 
-// printOf returns the fingerprint of a message.
-func printOf(pid uint16, topic, payload []byte) fingerprint {
+// fingerprintOf returns the fingerprint of a message: of all that its record has,
+// but for its time.
+func fingerprintOf(r *record.Record) fingerprint {
 	table := crc32.MakeTable(crc32.Castagnoli)
-	return fingerprint{pid, crc32.Update(crc32.Checksum(topic, table), table, payload)}
+	var p fingerprint
+	var size [8]byte
+	mix := func(b []byte) {
+		binary.BigEndian.PutUint64(size[:], uint64(len(b)))
+		p.sum = crc32.Update(crc32.Update(p.sum, table, size[:]), table, b)
+	}
+	for i := range r.Headers {
+		h := &r.Headers[i]
+		switch h.Key {
+		case headerPacketID:
+			p.pid = binary.BigEndian.Uint16(h.Value)
+		case headerDeadReason: // depends on the routes, which may have changed
+		default:
+			mix([]byte(h.Key))
+			mix(h.Value)
+		}
+	}
+	mix(r.Value)
+	return p
 }
 
 // replay takes up a record of an earlier process.
@@ -131,15 +167,15 @@ func (r *recents) replay(e *record.Entry, now time.Time) {
 	if len(pid) != 2 || len(qos) != 1 || qos[0] != '1' {
 		return
 	}
-	one := r.of(string(e.Header(headerClientID)), now)
-	one.add(printOf(binary.BigEndian.Uint16(pid), e.Header(headerTopic), e.Value), maxWindow)
+	one := r.of(string(e.Header(headerClientID)), true, now)
+	one.add(fingerprintOf(&e.Record), 0)
 }
 
 // again says whether a QoS 1 message with DUP is in the log already. If it is
 // not durable yet, again waits until it is. It is called on the connection's
 // reader.
 func (d *Door) again(c *conn, p fingerprint) bool {
-	if !c.recent.has(p) || !d.recents.valid(c.recent) {
+	if !c.recent.has(p, d.settled.Load()) || !d.recents.valid(c.recent) {
 		return false
 	}
 	return d.await(c) && d.recents.valid(c.recent) // or the group has failed meanwhile

@@ -2,8 +2,10 @@ package ingest
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 )
 
 // resend is a QoS 1 PUBLISH with DUP.
@@ -16,14 +18,14 @@ func (c *client) resend(pid uint16, payload string) {
 func TestResentQoS1(t *testing.T) {
 	versions(t, func(t *testing.T, v5 bool) {
 		bubble(t, nil, func(t *testing.T, d *Door, l *fakeLog) {
-			c := pipe(t, d).enter(dialled{id: "dev", v5: v5})
+			c := pipe(t, d).enter(kept("dev", v5))
 			for pid := uint16(1); pid <= 3; pid++ {
 				c.publish(1, pid, "t", fmt.Sprint(pid))
 			}
 			synctest.Wait()
 			_ = c.nc.Close()
 			synctest.Wait()
-			c = pipe(t, d).enter(dialled{id: "dev", v5: v5})
+			c = pipe(t, d).enter(kept("dev", v5))
 			c.resend(1, "1") // not durable yet
 			c.wantNothing()
 			l.commit(nil)
@@ -33,7 +35,7 @@ func TestResentQoS1(t *testing.T) {
 			c.resend(3, "another")
 			c.resend(4, "3")
 			c.publish(1, 3, "t", "3") // without DUP it is a new one
-			other := pipe(t, d).enter(dialled{id: "other", v5: v5})
+			other := pipe(t, d).enter(kept("other", v5))
 			other.resend(1, "1")
 			synctest.Wait()
 			l.commit(nil)
@@ -55,15 +57,18 @@ func TestResentQoS1(t *testing.T) {
 // logged again.
 func TestResentAfterAFailure(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, d *Door, l *fakeLog) {
-		c := pipe(t, d).enter(dialled{id: "dev", v5: true})
+		c := pipe(t, d).enter(kept("dev", true))
 		c.publish(1, 1, "t", "1")
 		synctest.Wait()
 		_ = c.nc.Close()
 		synctest.Wait()
-		c = pipe(t, d).enter(dialled{id: "dev", v5: true})
+		c = pipe(t, d).enter(kept("dev", true))
 		c.resend(1, "1")
 		synctest.Wait()
 		l.commit(errDead)
+		c.want(0xe0, 2, 0x83, 0)
+		c = pipe(t, d).enter(kept("dev", true))
+		c.resend(1, "1")
 		synctest.Wait()
 		l.commit(nil)
 		c.want(0x40, 2, 0, 1)
@@ -79,7 +84,7 @@ func TestResentQoS1OverRestart(t *testing.T) {
 		l := newFakeLog()
 		d := newTestDoor(t, l, nil)
 		stop := runDoor(t, d)
-		c := pipe(t, d).enter(dialled{id: "dev"})
+		c := pipe(t, d).enter(kept("dev", false))
 		c.publish(1, 7, "t", "x")
 		c.publish(2, 8, "t", "y")
 		synctest.Wait()
@@ -95,8 +100,10 @@ func TestResentQoS1OverRestart(t *testing.T) {
 			}
 		}
 		runDoor(t, d)
-		c = pipe(t, d).enter(dialled{id: "dev"})
+		c = pipe(t, d).enter(kept("dev", false))
 		c.resend(7, "x")
+		synctest.Wait()
+		later.commit(nil) // what is noted of its session
 		c.want(0x40, 2, 0, 7)
 		if got := later.payloads(); got != "" {
 			t.Errorf("log has %q, want nothing", got)
@@ -104,14 +111,75 @@ func TestResentQoS1OverRestart(t *testing.T) {
 	})
 }
 
-// S1: what is remembered of a client is bounded by what it has in flight, and of
-// all clients by their number.
+// What is a new message by the standard, or differs in anything that is stored, is
+// logged, whatever its DUP flag says: to lose a reading is worse than to have it twice.
+func TestNotResent(t *testing.T) {
+	for name, again := range map[string]func(t *testing.T, d *Door, c *client) *client{
+		"after its PUBACK on the same connection": func(_ *testing.T, _ *Door, c *client) *client { return c },
+		"after DISCONNECT": func(t *testing.T, d *Door, c *client) *client {
+			c.send(0xe0, 0)
+			c.wantEnd()
+			return pipe(t, d).enter(kept("dev", true))
+		},
+		"in a new session": func(t *testing.T, d *Door, c *client) *client {
+			c.vanish()
+			s := kept("dev", true)
+			s.resume = false
+			return pipe(t, d).enter(s)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, nil, func(t *testing.T, d *Door, l *fakeLog) {
+				l.auto(t)
+				c := pipe(t, d).enter(kept("dev", true))
+				c.publish(1, 1, "t", "open")
+				c.want(0x40, 2, 0, 1)
+				c = again(t, d, c)
+				c.resend(1, "open")
+				c.want(0x40, 2, 0, 1)
+				if got := strings.ReplaceAll(l.payloads(), " ", ""); got != strings.Repeat("open", 2) {
+					t.Errorf("log has %q", got)
+				}
+			})
+		})
+	}
+	bubble(t, nil, func(t *testing.T, d *Door, l *fakeLog) {
+		l.auto(t)
+		c := pipe(t, d).enter(kept("dev", true))
+		c.publish(1, 1, "cc/1", "23", user("ts", "1")...)
+		c.want(0x40, 2, 0, 1)
+		c.vanish()
+		c = pipe(t, d).enter(kept("dev", true))
+		for _, p := range [][]byte{
+			publishPacket(true, 2|8, 1, "cc/12", "3", user("ts", "1")...),
+			publishPacket(true, 2|8|1, 1, "cc/1", "23", user("ts", "1")...),
+			publishPacket(true, 2|8, 1, "cc/1", "23", user("ts", "2")...),
+			publishPacket(true, 2|8, 2, "cc/1", "23", user("ts", "1")...),
+		} {
+			c.send(p...)
+			c.next()
+		}
+		if got := l.payloads(); got != "23 3 23 23 23" {
+			t.Errorf("log has %q, want all of them", got)
+		}
+	})
+}
+
+// S1: what is remembered of a client is bounded.
 func TestRecentsAreBounded(t *testing.T) {
 	one := &recent{}
 	for i := range 10_000 {
-		one.add(fingerprint{uint16(i), 0}, i%20)
+		one.add(fingerprint{uint16(i), 0}, 0)
 	}
-	if n := len(one.prints); n > 21 || !one.has(fingerprint{9999, 0}) || !one.has(fingerprint{9999 - 15, 0}) || one.has(fingerprint{9000, 0}) {
-		t.Errorf("%d prints; want about 20, the last ones", n)
+	one.conn++
+	if n := len(one.ring); n != maxRemembered || !one.has(fingerprint{9999, 0}, 0) || !one.has(fingerprint{10_000 - maxRemembered, 0}, 0) || one.has(fingerprint{9900, 0}, 0) {
+		t.Errorf("%d are remembered; want the last %d", n, maxRemembered)
+	}
+	r := newRecents()
+	for i := range maxRecents + 10 {
+		r.of(fmt.Sprint(i), true, time.Now())
+	}
+	if len(r.all) > maxRecents {
+		t.Errorf("%d clients are remembered", len(r.all))
 	}
 }

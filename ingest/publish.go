@@ -88,7 +88,8 @@ func (d *Door) publish0(c *conn, m *message) bool {
 }
 
 func (d *Door) publish1(c *conn, m *message) bool {
-	p := printOf(m.pid, m.topic, m.payload)
+	r := c.fill(m, true)
+	p := fingerprintOf(r)
 	if m.dup && d.again(c, p) {
 		d.stat.resent.Add(1)
 		c.send(packet.TypePuback<<4, 2, byte(m.pid>>8), byte(m.pid))
@@ -98,11 +99,12 @@ func (d *Door) publish1(c *conn, m *message) bool {
 		return d.overWindow(c)
 	}
 	t := tributary.Ticket{Owner: c, Tag: tag(kindPuback, m.pid, 0) | d.wantFan(m.retain)}
-	if err := d.append(c.fill(m, true), t); err != nil {
+	if err := d.append(r, t); err != nil {
 		c.leave(1)
 		return d.refuse(c, m, d.failure(err))
 	}
-	c.recent.add(p, c.inFlight())
+	d.recents.renew(c.recent)
+	c.recent.add(p, d.appended.Load())
 	return true
 }
 

@@ -224,5 +224,6 @@ func (d *Door) disconnect(c *conn, pk *packets.Packet) error {
 	if pk.ReasonCode != packet.CodeDisconnectWithWill {
 		c.will = nil
 	}
+	c.recent.forget() // who leaves in good order sends nothing again
 	return errLeft
 }
