@@ -1,7 +1,6 @@
 package peer
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -66,13 +65,8 @@ topic = "TOPIC"
 func Tributary(ctx context.Context, n Node) (*Server, error) {
 	s := Server{Name: "tributary", Durable: true}
 	if n.Certificate != nil {
-		knows, err := n.knowsTLS(ctx)
-		if err != nil {
-			return nil, err
-		}
-		if !knows {
-			n.Certificate = nil
-		} else if s.Secure, err = n.Certificate.broker(); err != nil {
+		var err error
+		if s.Secure, err = n.Certificate.broker(); err != nil {
 			return nil, err
 		}
 	}
@@ -97,24 +91,4 @@ func (n *Node) conf(secureAddr string) string {
 		log += fmt.Sprintf("\ncompression = %q", n.Compression)
 	}
 	return strings.NewReplacer("BROKERS", n.Brokers, "TOPIC", n.Topic, "LOG", log, "MQTT", mqtt).Replace(nodeConf)
-}
-
-// knowsTLS asks the program whether it takes a configuration with TLS.
-func (n *Node) knowsTLS(ctx context.Context) (bool, error) {
-	addr, err := FreeAddr()
-	if err != nil {
-		return false, err
-	}
-	_, _, file, err := prepare(n.Dir, "tributary-tls", n.conf(addr))
-	if err != nil {
-		return false, err
-	}
-	out, err := exec.CommandContext(ctx, filepath.Clean(n.Program), "check", "-c", file).CombinedOutput()
-	if err != nil && bytes.Contains(out, []byte("listen_tls")) && bytes.Contains(out, []byte("unknown key")) {
-		return false, nil
-	}
-	if err != nil {
-		return false, fmt.Errorf("the configuration with TLS: %w\n%s", err, out)
-	}
-	return true, nil
 }
