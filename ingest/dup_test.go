@@ -117,11 +117,13 @@ func TestNotResent(t *testing.T) {
 	for name, again := range map[string]func(t *testing.T, d *Door, c *client) *client{
 		"after its PUBACK on the same connection": func(_ *testing.T, _ *Door, c *client) *client { return c },
 		"after DISCONNECT": func(t *testing.T, d *Door, c *client) *client {
+			t.Helper()
 			c.send(0xe0, 0)
 			c.wantEnd()
 			return pipe(t, d).enter(kept("dev", true))
 		},
 		"in a new session": func(t *testing.T, d *Door, c *client) *client {
+			t.Helper()
 			c.vanish()
 			s := kept("dev", true)
 			s.resume = false

@@ -91,7 +91,7 @@ func parse(args []string, log io.Writer) (o options, parent string, err error) {
 	flags.IntVar(&o.rate, "rate", 20_000, "messages a second, for what a subscriber costs")
 	loads := flags.String("loads", strings.Join(allLoads, ","), "which; CONNECTIONSxWINDOW with /0 or /2 for another QoS than 1, or /tls")
 	flags.StringVar(&o.servers, "servers", "", "which; all that are known without it")
-	flags.StringVar(&o.compression, "compression", "zstd", "of Tributary's log and the limit's: zstd, which is the default of a node, or none")
+	flags.StringVar(&o.compression, "compression", "none", "of Tributary's log and the limit's: none, which a node chooses on a disk, or zstd, which it chooses on a card")
 	flags.BoolVar(&o.json, "json", false, "print JSON, on one line")
 	flags.BoolVar(&o.strict, "strict", false, "exit with 1 when a target is missed")
 	flags.StringVar(&parent, "dir", ".", "a directory on the file system to measure; a new one is made in it, and removed")
