@@ -12,8 +12,11 @@ import (
 	"time"
 )
 
-// connectDeadline is how long a connection may take to say CONNECT.
-const connectDeadline = 5 * time.Second
+// How long a connection may take to say CONNECT, and one with TLS.
+const (
+	connectDeadline = 5 * time.Second
+	tlsDeadline     = 3 * connectDeadline
+)
 
 // TestSlowloris has connections say nothing, or say it very slowly, to each of the
 // listeners. They are gone after the deadline for CONNECT, and not before.
@@ -35,8 +38,8 @@ func TestSlowloris(t *testing.T) {
 		{"silent", n.plain, "", nil, connectDeadline},
 		{"half a CONNECT", n.plain, string(connect[:20]), nil, connectDeadline},
 		{"a byte a second", n.plain, "", connect, connectDeadline},
-		{"silent with TLS", n.tls, "", nil, connectDeadline},
-		{"a byte a second of a ClientHello", n.tls, "", []byte{0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3, 1, 2, 3, 4}, connectDeadline},
+		{"silent with TLS", n.tls, "", nil, tlsDeadline},
+		{"a byte a second of a ClientHello", n.tls, "", []byte{0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3, 1, 2, 3, 4}, tlsDeadline},
 		{"silent at the WebSocket", n.webSocket, "", nil, connectDeadline},
 		{"a byte a second of a request", n.webSocket, "", []byte(handshake), connectDeadline},
 		{"silent after a request", n.webSocket, "GET / HTTP/1.1\r\nHost: x\r\n\r\n", nil, 2 * connectDeadline},
@@ -72,7 +75,7 @@ func drip(address, at string, packet []byte) (time.Duration, error) {
 		return 0, err
 	}
 	answer := make([]byte, 4096)
-	for time.Since(start) < 3*connectDeadline {
+	for time.Since(start) < 4*connectDeadline {
 		if len(packet) > 0 {
 			_, _ = nc.Write(packet[:1])
 			packet = packet[1:]
