@@ -19,7 +19,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"syscall"
 	"time"
 
@@ -67,7 +66,7 @@ func run(ctx context.Context, args []string, out, log io.Writer) (met bool, err 
 	if err := flags.Parse(args); err != nil {
 		return false, err
 	}
-	if o.dir, err = makeDir(*parent); err != nil {
+	if o.dir, err = peer.MakeDir(*parent); err != nil {
 		return false, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(o.dir)) }()
@@ -87,23 +86,4 @@ func run(ctx context.Context, args []string, out, log io.Writer) (met bool, err 
 		all.Targets = append(all.Targets, r.Targets...)
 	}
 	return all.Met(), all.Print(out, o.json)
-}
-
-// makeDir makes a directory that a disk is behind.
-func makeDir(parent string) (string, error) {
-	dir, err := os.MkdirTemp(parent, "run-")
-	if err != nil {
-		return "", err
-	}
-	if dir, err = filepath.Abs(dir); err != nil {
-		return "", err
-	}
-	onDisk, err := peer.IsDisk(dir)
-	if err == nil && !onDisk {
-		err = fmt.Errorf("%s is in memory, where a sync costs nothing: name a directory on a disk with -dir", parent)
-	}
-	if err != nil {
-		return "", errors.Join(err, os.Remove(dir))
-	}
-	return dir, nil
 }

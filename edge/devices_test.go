@@ -264,7 +264,7 @@ func TestProfileStatus(t *testing.T) {
 	for _, p := range kinds() {
 		t.Run(p.name, func(t *testing.T) {
 			if p.Status.Topic == "" {
-				t.Skip("it has none")
+				t.Skip("this firmware publishes no birth and has no will: there is nothing to see")
 			}
 			h := s.settle(t, p)
 			st := h.profile.Status

@@ -17,6 +17,7 @@ func TestReserveLargerThanTheDisk(t *testing.T) {
 	n, err := edge.Open(t.Context(), s.config(), slog.New(slog.DiscardHandler))
 	if err == nil {
 		_ = n.Close()
+		// The largest reserve that a configuration takes is 1 TiB: here it fits.
 		t.Skip("a file system of more than 2 TiB")
 	}
 	if got := err.Error(); !strings.HasPrefix(got, "[log] alarm_reserve 1024 GiB leaves no room for other messages: the log may have ") ||

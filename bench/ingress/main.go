@@ -19,7 +19,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -70,7 +69,7 @@ func run(ctx context.Context, args []string, out, log io.Writer) (met bool, err 
 	if err := raiseFileLimit(); err != nil {
 		return false, err
 	}
-	if o.dir, err = makeDir(parent); err != nil {
+	if o.dir, err = peer.MakeDir(parent); err != nil {
 		return false, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(o.dir)) }()
@@ -117,25 +116,6 @@ func parse(args []string, log io.Writer) (o options, parent string, err error) {
 		return o, "", errors.New("every number must be more than 0, and nothing but flags is taken")
 	}
 	return o, parent, nil
-}
-
-// makeDir makes a directory that a disk is behind.
-func makeDir(parent string) (string, error) {
-	dir, err := os.MkdirTemp(parent, "run-")
-	if err != nil {
-		return "", err
-	}
-	if dir, err = filepath.Abs(dir); err != nil {
-		return "", err
-	}
-	onDisk, err := peer.IsDisk(dir)
-	if err == nil && !onDisk {
-		err = fmt.Errorf("%s is in memory, where a sync costs nothing: name a directory on a disk with -dir", parent)
-	}
-	if err != nil {
-		return "", errors.Join(err, os.Remove(dir))
-	}
-	return dir, nil
 }
 
 // raiseFileLimit lets this process, and the servers that it starts, have as

@@ -29,7 +29,7 @@ func newCgroup(t *testing.T, limitBytes int) cgroup {
 	parent := root
 	text, err := os.ReadFile("/proc/self/cgroup")
 	if err != nil {
-		t.Skip("no cgroups: ", err)
+		t.Skip("this kernel has no cgroups: ", err)
 	}
 	for line := range strings.Lines(string(text)) {
 		if _, own, found := strings.Cut(strings.TrimSpace(line), ":memory:"); found {
@@ -40,6 +40,7 @@ func newCgroup(t *testing.T, limitBytes int) cgroup {
 	}
 	g := cgroup{filepath.Join(parent, fmt.Sprintf("tributary-attack-%d", os.Getpid()))}
 	if err := os.Mkdir(g.dir, 0o750); err != nil {
+		// A machine with cgroups of version 2 alone has none, and a container may not make one.
 		t.Skip("no memory cgroup of version 1, or not root: ", err)
 	}
 	t.Cleanup(func() { // after the node has ended
@@ -243,7 +244,7 @@ func TestFilesRunOut(t *testing.T) {
 	}
 	limit := n.files(t) + 20
 	if err := unix.Prlimit(n.cmd.Process.Pid, unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: uint64(limit), Max: uint64(limit)}, nil); err != nil {
-		t.Skip("prlimit: ", err)
+		t.Fatal("lower the limit of a child of our own: ", err)
 	}
 	open := many(t, n, 200)
 	await(t, patience, "file descriptors to run out", func() bool {
