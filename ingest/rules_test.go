@@ -64,10 +64,13 @@ func TestRulesOnEveryWay(t *testing.T) {
 		}
 		c.send(publishPacket(true, 2|1, 5, "no/read", "secret")...)
 		c.want(0x40, 2, 0, 5)
-		sub := pipe(t, d).enter(kept("sub", true)).subscribe("+/read", 1) // the retained one is not for it
+		sub := pipe(t, d).enter(kept("sub", true)).subscribe("+/read", 1)              // the retained one is not for it
+		zero := pipe(t, d).enter(dialled{id: "zero", v5: true}).subscribe("+/read", 0) // QoS 0 goes another way
+		zero.wantNothing()
 		c.publish(1, 6, "no/read", "live")
 		c.want(0x40, 2, 0, 6)
 		sub.wantNothing()
+		zero.wantNothing()
 		c.publish(1, 7, "a/read", "sent again")
 		c.want(0x40, 2, 0, 7)
 		sub.message()
