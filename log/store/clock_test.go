@@ -1,6 +1,7 @@
 package store
 
 import (
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,16 +17,17 @@ import (
 // the next; log time never goes back.
 func TestWrongClockAndAge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var skew time.Duration
-		synced := false
+		var skew atomic.Int64 // of the wall clock, in nanoseconds; the log reads it at any time
+		var synced atomic.Bool
+		is1970 := func() int64 { return int64(-time.Until(time.Unix(0, 0)).Abs()) }
 		start0 := time.Now()
 		source := clock.Source{
-			Wall:   func() int64 { return time.Now().Add(skew).UnixMilli() },
+			Wall:   func() int64 { return time.Now().Add(time.Duration(skew.Load())).UnixMilli() },
 			Uptime: func() int64 { return time.Since(start0).Milliseconds() },
-			Synced: func() bool { return synced }, Boot: [16]byte{1},
+			Synced: synced.Load, Boot: [16]byte{1},
 		}
 		opt := Options{MaxBytes: 4 << 20, MaxAge: time.Hour, Clock: source}
-		skew = -time.Until(time.Unix(0, 0)).Abs() // it says 1970
+		skew.Store(is1970())
 		d := disktest.New(1 << 30)
 		l := start(t, d, opt)
 		var logged []time.Time
@@ -41,19 +43,24 @@ func TestWrongClockAndAge(t *testing.T) {
 				synctest.Wait()
 			}
 		}
-		settle := func() { time.Sleep(time.Minute) } //nolint:forbidigo // bubble time
+		settle := func() {
+			time.Sleep(time.Minute) //nolint:forbidigo // bubble time
+			synctest.Wait()
+		}
 		fill(3)
 		l.Forwarded(l.Ledger(), l.Next())
 		settle()
 		held := len(l.held())
-		skew, synced = 0, true // NTP: thirty years pass at once
+		skew.Store(0) // NTP: thirty years pass at once
+		synced.Store(true)
 		fill(2)
 		l.Forwarded(l.Ledger(), l.Next())
 		settle()
 		if got := len(l.held()); got != held+2 {
 			t.Fatalf("%d segments are held, should be %d: a jump is no age", got, held+2)
 		}
-		skew, synced = -2*time.Hour, false // somebody sets it back
+		skew.Store(int64(-2 * time.Hour)) // somebody sets it back
+		synced.Store(false)
 		fill(1)
 		l.Forwarded(l.Ledger(), l.Next())
 		settle()
@@ -86,7 +93,7 @@ func TestWrongClockAndAge(t *testing.T) {
 		check(l.Log, true)
 		l.close(t)
 		opt.Clock.Boot, opt.Clock.Synced = [16]byte{2}, func() bool { return false } // another boot, in 1970
-		skew = -time.Until(time.Unix(0, 0)).Abs()
+		skew.Store(is1970())
 		again, _, err := Open(d, opt)
 		if err != nil {
 			t.Fatal(err)
@@ -96,12 +103,14 @@ func TestWrongClockAndAge(t *testing.T) {
 			t.Error(err)
 		}
 
-		skew, synced = 0, true
+		skew.Store(0)
+		synced.Store(true)
 		opt.Clock = source
 		last := start(t, d, opt)
 		before := len(last.held())
 		last.Forwarded(id, tributary.LSN(len(logged)))
 		time.Sleep(3 * time.Hour) //nolint:forbidigo // bubble time
+		synctest.Wait()
 		if got := len(last.held()); got >= before {
 			t.Errorf("%d segments are held three hours later, were %d", got, before)
 		}
