@@ -53,6 +53,7 @@ type Node struct {
 	started time.Time
 	up      *uplinkState
 	ready   chan struct{}
+	grown   chan struct{} // one slot: something was committed to a log that may drop it
 
 	badReload atomic.Pointer[string] // why the last reload failed; nil: it did not
 
@@ -70,7 +71,7 @@ func Open(ctx context.Context, cfg *config.Config, logger *slog.Logger) (n *Node
 }
 
 func open(ctx context.Context, cfg *config.Config, logger *slog.Logger, source clock.Source) (n *Node, err error) {
-	n = &Node{cfg: cfg, logger: logger, clock: source, started: time.Now(), ready: make(chan struct{})}
+	n = &Node{cfg: cfg, logger: logger, clock: source, started: time.Now(), ready: make(chan struct{}), grown: make(chan struct{}, 1)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.Close())
@@ -168,8 +169,21 @@ func (n *Node) openDoor(ctx context.Context) error {
 		return err
 	}
 	n.door = door
-	n.log.OnCommit(n.door.Committed)
+	n.log.OnCommit(n.committed)
 	return n.replay(ctx)
+}
+
+// committed is told of every group. A log that drops its oldest records must not
+// drop what no checkpoint has: so keep looks often enough, however fast it fills.
+func (n *Node) committed(ledger tributary.LedgerID, base tributary.LSN, tickets []tributary.Ticket, err error) {
+	n.door.Committed(ledger, base, tickets, err)
+	if !n.cfg.Log.DropOldest {
+		return
+	}
+	select {
+	case n.grown <- struct{}{}:
+	default:
+	}
 }
 
 // router fits a route.Table to the door.

@@ -29,6 +29,7 @@ func (d *Door) Run(ctx context.Context) error {
 	var work sync.WaitGroup
 	work.Go(func() { d.out.run(delivering) })
 	work.Go(func() { d.keepTime(ctx) })
+	d.endSevered()
 	for _, l := range listeners {
 		work.Go(func() { l.accept(ctx, l.Listener) })
 	}
