@@ -8,7 +8,8 @@
 // give it its session; publish.go takes a PUBLISH to the log and committed.go
 // answers it; qos2.go and qos2_replay.go remember packet ids; headers.go and
 // outgoing.go turn a message into a record and back; delivery.go reads what is
-// durable and gives it to subscribers.
+// durable and gives it to subscribers, and shared.go chooses among the members of
+// a shared subscription.
 package ingest
 
 import (

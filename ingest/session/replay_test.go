@@ -72,7 +72,8 @@ func TestGolden(t *testing.T) {
 	st := NewStore(Options{})
 	s, events := life(t, st)
 	var text strings.Builder
-	for _, e := range append(events, st.Dirty()["press-4"], s.EndedEvent()) {
+	state := st.Dirty()["press-4"]
+	for _, e := range append(events, state, dropped(s), inherits(s), s.EndedEvent()) {
 		for len(e) > 56 {
 			fmt.Fprintf(&text, "    %x\\\n", e[:56])
 			e = e[56:]
@@ -86,6 +87,17 @@ func TestGolden(t *testing.T) {
 	if !strings.Contains(string(doc), text.String()) {
 		t.Errorf("docs/format/session.md does not show these bytes:\n%s", text.String())
 	}
+}
+
+// dropped returns the event of a queue that was full.
+func dropped(s *Session) []byte {
+	return s.droppedEvent(span{s.store.position(ledgerB, 90), s.store.position(ledgerA, 2)})
+}
+
+// inherits returns the event of two messages from another session.
+func inherits(s *Session) []byte {
+	_, event := s.Inherit([]Message{at(ledgerB, 120, 1), {Ledger: ledgerA, LSN: 1, QoS: 2, IDs: []uint32{300}}})
+	return event
 }
 
 // What is restored is what there was, to the byte.
@@ -408,6 +420,10 @@ func drain(t *testing.T, s *Session) {
 		d, ok := s.Take()
 		if !ok {
 			break
+		}
+		if d.Drop {
+			s.Noted(&d)
+			continue
 		}
 		if d.QoS == 1 {
 			s.Puback(d.PacketID)
