@@ -55,7 +55,7 @@ type delivery struct {
 
 func newDelivery(d *Door) *delivery {
 	return &delivery{
-		door: d, tree: topic.NewTree[*subscriber](), kept: newRetained(), wake: make(chan struct{}, 1),
+		door: d, tree: topic.NewTree[*subscriber](), kept: newRetained(&d.opt), wake: make(chan struct{}, 1),
 		pages: pages{reader: d.opt.Reader}, turns: map[share]int{},
 	}
 }
@@ -197,7 +197,7 @@ func (o *delivery) spread(ledger tributary.LedgerID, name []byte, e *record.Entr
 		}
 	}
 	for i := range found.Groups {
-		if member := o.choose(&found.Groups[i]); member != nil {
+		if member := o.choose(&found.Groups[i], m.topic()); member != nil {
 			o.giveOne(&m, member)
 		}
 	}
@@ -232,8 +232,8 @@ type share struct{ group, filter string }
 const maxTurns = 10_000
 
 // choose returns the member of a shared subscription that gets the next message:
-// one that is connected, if any is, in turn.
-func (o *delivery) choose(g *topic.Group[*subscriber]) *topic.Match[*subscriber] {
+// one that is connected, if any is, in turn, and may have it.
+func (o *delivery) choose(g *topic.Group[*subscriber], name string) *topic.Match[*subscriber] {
 	if len(o.turns) > maxTurns {
 		clear(o.turns) // many of them are gone by now
 	}
@@ -243,6 +243,9 @@ func (o *delivery) choose(g *topic.Group[*subscriber]) *topic.Match[*subscriber]
 	var away *topic.Match[*subscriber]
 	for i := range g.Members {
 		m := &g.Members[(turn+i)%len(g.Members)]
+		if !o.door.opt.Guard.Allows(m.Subscriber.User, m.Subscriber.Client, auth.Read, name) {
+			continue
+		}
 		if m.Subscriber.conn.Load() != nil {
 			return m
 		}
