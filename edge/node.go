@@ -202,7 +202,7 @@ func (n *Node) Run(ctx context.Context) error {
 			n.logger.Error("the log has failed; devices are refused from now on, what is stored is still forwarded", "error", err)
 		}
 	})
-	errs := make(chan error, 4)
+	errs := make(chan error, 5)
 	part := func(name string, f func(context.Context) error) {
 		parts.Go(func() {
 			if err := f(ctx); err != nil && !errors.Is(err, context.Canceled) {
@@ -215,6 +215,7 @@ func (n *Node) Run(ctx context.Context) error {
 	part("keep", n.keep)
 	part("admin", n.serveAdmin)
 	part("door", n.serveDevices)
+	part("mdns", n.announceDoor)
 	select {
 	case <-n.door.Ready():
 		close(n.ready)
