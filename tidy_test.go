@@ -48,8 +48,9 @@ var layers = map[string][]string{
 
 	"edge/config":   {"ingest/route", "github.com/pelletier/go-toml/v2/..."},
 	"edge/status":   {},
+	"edge/mdns":     {"golang.org/x/net/dns/dnsmessage", "golang.org/x/net/ipv4"},
 	"edge/doctor":   {"edge/config", "edge/status", "log/disk", "log/clock"},
-	"edge":          {".", "log/...", "sync/...", "ingest/...", "edge/config", "edge/status"},
+	"edge":          {".", "log/...", "sync/...", "ingest/...", "edge/config", "edge/mdns", "edge/status"},
 	"edge/edgetest": {".", "edge", "edge/config", "log/...", "firmware-sim/...", "github.com/twmb/franz-go/..."},
 
 	"cmd/tributary": {

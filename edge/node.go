@@ -157,13 +157,15 @@ func (n *Node) openDoor(ctx context.Context) error {
 	}
 	n.guard = guard
 	door, err := ingest.New(ingest.Options{
-		Listen: n.cfg.MQTT.Listen, ListenTLS: n.cfg.MQTT.ListenTLS, ListenWS: n.cfg.MQTT.ListenWS, TLS: guard.TLS(),
+		Listen: n.cfg.MQTT.Listen, ListenTLS: n.cfg.MQTT.ListenTLS, ListenWS: n.cfg.MQTT.ListenWS, ListenWSS: n.cfg.MQTT.ListenWSS, TLS: guard.TLS(),
 		Log: n.log, Reader: n.reader, Router: router{n.cfg.Table}, Guard: guard, Version: Version,
 		IsFull:     func(err error) bool { return errors.As(err, new(*store.FullError)) },
 		DeadLetter: n.cfg.DefaultRoute.DeadLetter,
 		MaxClients: n.cfg.MQTT.MaxClients, MaxPacketBytes: n.cfg.MQTT.MaxPacketBytes, ReceiveMaximum: int(n.cfg.MQTT.ReceiveMaximum), MaxTopicLevels: n.cfg.MQTT.MaxTopicLevels,
 		MaxPerAddress: n.cfg.MQTT.MaxConnectionsPerAddress, MaxMessagesPerSecond: n.cfg.MQTT.MaxMessagesPerSecond, MaxBytesPerSecond: n.cfg.MQTT.MaxBytesPerSecond,
-		Logger: n.logger,
+		MaxSlowed: n.cfg.MQTT.MaxSlowed, MaxRetained: n.cfg.MQTT.MaxRetained, MaxRetainedBytes: n.cfg.MQTT.MaxRetainedBytes,
+		ServerReference: n.cfg.MQTT.ServerReference,
+		Logger:          n.logger,
 	})
 	if err != nil {
 		return err
@@ -214,7 +216,7 @@ func (n *Node) Run(ctx context.Context) error {
 			n.logger.Error("the log has failed; devices are refused from now on, what is stored is still forwarded", "error", err)
 		}
 	})
-	errs := make(chan error, 4)
+	errs := make(chan error, 5)
 	part := func(name string, f func(context.Context) error) {
 		parts.Go(func() {
 			if err := f(ctx); err != nil && !errors.Is(err, context.Canceled) {
@@ -227,6 +229,7 @@ func (n *Node) Run(ctx context.Context) error {
 	part("keep", n.keep)
 	part("admin", n.serveAdmin)
 	part("door", n.serveDevices)
+	part("mdns", n.announceDoor)
 	select {
 	case <-n.door.Ready():
 		close(n.ready)

@@ -55,7 +55,7 @@ type delivery struct {
 
 func newDelivery(d *Door) *delivery {
 	return &delivery{
-		door: d, tree: topic.NewTree[*subscriber](), kept: newRetained(), wake: make(chan struct{}, 1),
+		door: d, tree: topic.NewTree[*subscriber](), kept: newRetained(&d.opt), wake: make(chan struct{}, 1),
 		pages: pages{reader: d.opt.Reader}, turns: map[share]int{},
 	}
 }
@@ -197,7 +197,7 @@ func (o *delivery) spread(ledger tributary.LedgerID, name []byte, e *record.Entr
 		}
 	}
 	for i := range found.Groups {
-		if member := o.choose(&found.Groups[i]); member != nil {
+		if member := o.choose(&found.Groups[i], m.topic()); member != nil {
 			o.giveOne(&m, member)
 		}
 	}

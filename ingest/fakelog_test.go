@@ -3,6 +3,7 @@ package ingest
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"slices"
 	"strings"
@@ -243,5 +244,6 @@ func (openDoor) Authenticate(_ context.Context, c *auth.Credentials) (auth.Ident
 	return auth.Identity{User: c.Username}, nil
 }
 
-func (openDoor) Allows(_, _ string, _ auth.Access, _ string) bool { return true }
-func (openDoor) Generation() uint64                               { return 0 }
+func (openDoor) Allows(_, _ string, _ auth.Access, _ string) bool  { return true }
+func (openDoor) Stands(*auth.Identity, *tls.ConnectionState) error { return nil }
+func (openDoor) Generation() uint64                                { return 0 }

@@ -71,8 +71,12 @@ func (d *Door) stopConnections() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.closing = true
+	code := byte(packet.CodeShuttingDown)
+	if d.opt.ServerReference != "" {
+		code = packet.CodeUseAnotherServer
+	}
 	for c := range d.conns {
-		c.stop(packet.CodeShuttingDown)
+		c.stop(code)
 	}
 }
 

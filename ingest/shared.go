@@ -16,8 +16,8 @@ type share struct{ group, filter string }
 const maxTurns = 10_000
 
 // choose returns the member of a shared subscription that gets the next message:
-// one that is connected, if any is, in turn.
-func (o *delivery) choose(g *topic.Group[*subscriber]) *topic.Match[*subscriber] {
+// one that is connected, if any is, in turn, and may have it.
+func (o *delivery) choose(g *topic.Group[*subscriber], name string) *topic.Match[*subscriber] {
 	if len(o.turns) > maxTurns {
 		clear(o.turns) // many of them are gone by now
 	}
@@ -27,6 +27,9 @@ func (o *delivery) choose(g *topic.Group[*subscriber]) *topic.Match[*subscriber]
 	var away *topic.Match[*subscriber]
 	for i := range g.Members {
 		m := &g.Members[(turn+i)%len(g.Members)]
+		if !o.door.opt.Guard.Allows(m.Subscriber.User, m.Subscriber.Client, auth.Read, name) {
+			continue
+		}
 		if m.Subscriber.conn.Load() != nil {
 			return m
 		}
@@ -87,12 +90,13 @@ func (o *delivery) bequeath(mine map[share]bool, of *session.Message, now time.T
 		if !mine[share{g.Name, g.Filter}] {
 			continue
 		}
-		to := o.choose(g)
-		qos := min(to.QoS, m.qos)
-		switch {
-		case qos == 0:
+		to := o.choose(g, m.topic())
+		if to == nil {
+			continue
+		}
+		if qos := min(to.QoS, m.qos); qos == 0 {
 			o.giveOne(&m, to)
-		case o.door.opt.Guard.Allows(to.Subscriber.User, to.Subscriber.Client, auth.Read, m.topic()):
+		} else {
 			heirs[to.Subscriber] = append(heirs[to.Subscriber], session.Message{
 				Ledger: of.Ledger, LSN: of.LSN, QoS: qos, Retain: m.retain && to.RetainAsPublished, IDs: to.IDs,
 			})
