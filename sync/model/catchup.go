@@ -101,5 +101,8 @@ func (n *node) trim() {
 		}
 		w.counts.Trims++
 		c.trim(to)
+		if in := at(w.kafka.positions, l).next; c.base > in && !w.Rates.LiveClone {
+			w.violated(I1, c.ledger, nobody, "node %d trims %v up to %d, and Kafka has it up to %d", n.index, c.ledger, c.base, in)
+		}
 	}
 }

@@ -13,7 +13,6 @@ type device struct {
 	id     int
 	at     int  // the node it is connected to
 	pinned bool // by a script: it does not choose another node by itself
-	silent bool // by a script: it publishes nothing new
 
 	next     int   // the next publish
 	inflight []int // not acknowledged, in order
@@ -119,7 +118,7 @@ func (d *device) loop() {
 	if !d.ready || d.forgotten() {
 		return
 	}
-	if w.faulty && !d.silent && len(d.inflight) < w.Window {
+	if w.faulty && len(d.inflight) < w.Window {
 		seq := d.next
 		d.next++
 		d.inflight = append(d.inflight, seq)

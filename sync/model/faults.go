@@ -199,6 +199,7 @@ func (w *world) heal() {
 	w.logf(none, nobody, "all is well again")
 	w.faulty = false
 	w.kafka.up = true
+	clear(w.lags)
 	w.mend()
 	for _, n := range w.nodes {
 		if !n.up && !n.gone {

@@ -80,7 +80,7 @@ func ask[T any](n *node, f *forwarder, request func() (T, answer), then func(T, 
 	}
 	reachable := func() bool { return w.kafka.up && w.uplinks[n.index] }
 	if reachable() && !(w.faulty && w.chance(w.Rates.Drop)) {
-		w.after(w.delay()+2*ms, func() {
+		w.after(w.delay()+2*ms+w.lags[n.index], func() {
 			if !w.kafka.up {
 				return
 			}

@@ -59,4 +59,70 @@ func breaking(b Break, more ...func(*Config)) func(*Config, uint64) {
 var Variants = []Scenario{
 	{Name: "reopen_trusted", About: "C1", Within: 100, Set: breaking(ReopenTrusted)},
 	{Name: "reopen_truncating", About: "C1", Within: 100, Set: breaking(ReopenTruncating)},
+	{Name: "reopen_flushed", About: "C2: only flushed records are sent", Within: 100, Set: breaking(ReopenTrusted|ReplicateAfterFsync, roaming)},
+	{Name: "reopen_flushed_lying", About: "C3", Within: 100, Set: breaking(ReopenTrusted|ReplicateAfterFsync, func(c *Config) { c.Rates.Lying = 0.3 })},
+	{Name: "reopen_flushed_image", About: "C3", Within: 100, Set: breaking(ReopenTrusted|ReplicateAfterFsync, func(c *Config) {
+		c.Rates.Rollback, c.Rates.MaxDestroyed = 0.08, 2
+	})},
+	{Name: "copy_acks_early", About: "C4", Within: 100, Set: breaking(CopyAcksBeforeFsync, func(c *Config) {
+		c.Rates.SiteCut, c.Rates.Destroy, c.Rates.MaxDestroyed = 0.1, 0.1, 1
+	})},
+	{Name: "no_reinit", About: "C5", Within: 100, Set: breaking(NoReinit, func(c *Config) { c.TV2 = false })},
+	{Name: "cached_position", About: "C6", Within: 100, Set: breaking(CachedPosition)},
+	{Name: "no_epoch_check", About: "C6b", Within: 100, Set: breaking(NoEpochCheck, func(c *Config) { c.Rates.Spike = 0.08 })},
+	{Name: "no_transactions", About: "C6b", Within: 100, Set: breaking(NoTransactions)},
+	{Name: "timeout_is_commit", About: "C7", Within: 100, Set: breaking(TimeoutIsCommit)},
+	{Name: "position_expires", About: "C8", Within: 100, Set: breaking(PositionExpires)},
+	{Name: "position_guessed", About: "C8", Within: 100, Set: breaking(PositionExpires|PositionGuessed, (*Config).badDisks)},
+	{Name: "trim_by_copies", About: "C9", Within: 100, Set: breaking(TrimByCopies, (*Config).badDisks)},
+	{Name: "no_backfill", About: "C10", Within: 100, Set: breaking(NoBackfill)},
+	{Name: "no_handoff", About: "C11", Within: 100, Set: breaking(NoHandoff)},
+	{Name: "handoff_before_fsync", About: "C12", Within: 100, Set: breaking(HandoffBeforeFsync, func(c *Config) {
+		c.Strict = true
+		c.Rates.SlowDisk, c.Rates.PowerCut, c.Rates.Move = 0.3, 0.2, 0.5
+	})},
+	{Name: "hold_blind", About: "C13", Within: 100, Set: breaking(HoldBlind, func(c *Config) {
+		c.Nodes, c.MinCopies, c.Rates.Partition, c.Rates.KafkaOutage = 1, 1, 0, 0.3
+		c.Expect = neverFlags
+	})},
+	{Name: "silence", About: "C14", Within: 100, Set: breaking(TakeOverOnSilence | NoBackoff)},
+	{Name: "overtaken", About: "C15", Within: 100, Set: breaking(ResendsAreOvertaken, func(c *Config) {
+		c.badDisks()
+		c.QoS2 = true
+		c.Window = 4
+	})},
+	{Name: "forward_unacked", About: "C16", Within: 100, Set: breaking(ForwardUnacked, func(c *Config) { c.QoS2 = true })},
+	{Name: "one_round", About: "C17", Within: 100, Set: breaking(OneRound, func(c *Config) {
+		c.QoS2 = true
+		c.Rates.Move, c.Rates.Spike, c.Rates.Crash = 0.6, 0.08, 0.2
+	})},
+	{Name: "streams_stay_open", About: "C17", Within: 100, Set: breaking(StreamsStayOpen, func(c *Config) {
+		c.QoS2 = true
+		c.Rates.Move, c.Rates.Spike, c.Rates.Crash = 0.6, 0.08, 0.2
+	})},
+	{Name: "answers_of_any_try", About: "C21", Within: 100, Set: breaking(AnswersOfAnyTry, func(c *Config) {
+		c.QoS2 = true
+		c.Rates.Move, c.Rates.Spike, c.Rates.Crash = 0.6, 0.08, 0.2
+	})},
+	{Name: "old_connection", About: "C18", Within: 100, Set: breaking(OldConnectionStays, func(c *Config) {
+		c.QoS2 = true
+		c.Rates.Move, c.Rates.Spike = 0.6, 0.08
+	})},
+	{Name: "lease_from_receipt", About: "C19", Within: 100, Set: breaking(LeaseFromReceipt, func(c *Config) {
+		c.Rates.Spike, c.Degrade = 0.08, 1500*ms
+	})},
+	{Name: "lease_without_slack", About: "C19", Within: 100, Set: breaking(LeaseWithoutSlack, func(c *Config) { c.Degrade = 1500 * ms })},
+	{Name: "lease_forgets_missing", About: "C19", Within: 100, Set: breaking(LeaseForgetsMissing, func(c *Config) {
+		c.Refuse, c.Nodes, c.Rates.Partition = true, 4, 0.2
+	})},
+	{Name: "lease_forgets_old", About: "C19", Within: 100, Set: breaking(LeaseForgetsOldLedgers, func(c *Config) { c.Degrade = 1500 * ms })},
+	{Name: "commands_skip", About: "C20", Within: 100, Set: breaking(CommandsSkip, func(c *Config) { c.Commands = true })},
+	{Name: "resends_believed", About: "R47", Within: 100, Set: breaking(ResendsAreBelieved, func(c *Config) {
+		c.badDisks()
+		c.QoS2 = true
+	})},
+	{Name: "no_roll", About: "R16", Within: 100, Set: breaking(NoRoll, func(c *Config) { liveClone(c, 0) })},
+	{Name: "no_chain", About: "R8", Within: 100, Set: breaking(NoChain, func(c *Config) { liveClone(c, 0) })},
 }
+
+func roaming(c *Config) { c.Rates.Move = 0.5 }
