@@ -32,6 +32,9 @@ func (n *node) acknowledge() {
 	}
 	w, c := n.w, n.own
 	pos := n.disk.position(c.ledger).next
+	if n.short && len(n.counted(n.atTick-1, pos)) >= w.MinCopies {
+		n.short = false // R12: the copies are back
+	}
 	for len(n.pending) > 0 {
 		p := n.pending[0]
 		if p.lsn >= c.synced {
@@ -56,6 +59,9 @@ func (n *node) acknowledge() {
 		}
 		n.pending = n.pending[1:]
 		n.lac = p.lsn + 1
+		if !full {
+			n.exposedTo = n.lac
+		}
 		if p.device == nobody {
 			continue
 		}
@@ -77,4 +83,14 @@ func (n *node) counted(lsn, pos int64) []int {
 		}
 	}
 	return disks
+}
+
+// exposed says whether the live ledger has records that were acknowledged
+// with too few copies, and are still in danger.
+func (n *node) exposed() bool {
+	if n.own == nil {
+		return false
+	}
+	pos := n.disk.position(n.own.ledger).next
+	return n.exposedTo > pos && len(n.counted(n.exposedTo-1, pos)) < n.w.MinCopies
 }

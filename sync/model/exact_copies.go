@@ -30,7 +30,7 @@ func copiesExact() []Scenario {
 			})
 		}, func(_ *world, n *Counts) any {
 			return all(noLoss(n), noFlags(n), wants(n.TakeOvers == 0, "%d take-overs", n.TakeOvers), wants(n.Shorts == 2, "%d nodes were short", n.Shorts))
-		}, straight)},
+		}, soon)},
 		{Name: "T7", About: "the same, and they refuse: no acknowledgement from what is on one disk alone", Set: exactly(2, func(w *world) {
 			w.then(5*sec, func() { w.apart(0, 8*sec) })
 		}, func(_ *world, n *Counts) any {
@@ -60,7 +60,10 @@ func copiesExact() []Scenario {
 			w.then(4*sec, func() { w.clone(w.nodes[0]) })
 			w.then(6*sec, func() { w.devices[0].move(3) })
 		}, func(_ *world, n *Counts) any { return wants(n.Rolls > 0, "nobody rolled") }, func(c *Config) { c.Rates.LiveClone = true })},
-		{Name: "T17", About: "three holders of a dead ledger with different ends, the longest one apart", Set: exactly(4, threeHolders, nil, func(c *Config) { c.RunFor = 30 * sec })},
+		{Name: "T17", About: "three holders of a dead ledger with different ends, the longest one apart", Set: exactly(4, threeHolders, nil, func(c *Config) {
+			c.RunFor = 30 * sec
+			c.NotPromised = func(i Invariant) bool { return i == I1 } // two disks are made to forget
+		})},
 		{Name: "returns", About: "a node returns after its ledger was drained by its peer", Set: exactly(2, func(w *world) {
 			w.then(5*sec, func() {
 				l := w.nodes[0].liveOf()
@@ -108,8 +111,8 @@ func copiesExact() []Scenario {
 
 func alone(c *Config) { c.MinCopies = 1 }
 
-// straight takes devices' resends out of the picture.
-func straight(c *Config) { c.Window = 1 }
+// soon lets a node be short before its devices lose their patience.
+func soon(c *Config) { c.Degrade = 500 * ms }
 
 func ownerBurns(w *world) {
 	w.then(4*sec, func() { w.stopKafka(4 * sec) })

@@ -13,7 +13,7 @@ func devicesExact() []Scenario {
 		}, func(_ *world, n *Counts) any {
 			return all(noLoss(n), noFlags(n), wants(n.Marks > 0, "no hand-off had anything to wait for"))
 		}, func(c *Config) { c.Window = 16 })},
-		{Name: "T22", About: "a node dies, its devices move at once: the lease makes the hand-off complete", Set: exactly(2, func(w *world) {
+		{Name: "T22", About: "a node dies, its devices move at once: the lease makes the hand-off complete", Set: exactly(3, func(w *world) {
 			w.then(5*sec, func() {
 				w.nodes[0].off(8 * sec)
 				w.moveTo(1)
@@ -44,7 +44,7 @@ func devicesExact() []Scenario {
 			return all(noLoss(n), noFlags(n), wants(n.HealMillis <= 6000, "drained after %d ms", n.HealMillis))
 		}, func(c *Config) { c.Devices = 40 })},
 		{Name: "T26", About: "a ledger that never comes costs one T_hold, not one for each device", Set: exactly(2, lostDependency, func(_ *world, n *Counts) any {
-			return all(wants(n.HoldTimeouts > 4, "%d hand-offs were given up", n.HoldTimeouts), wants(n.HealMillis < 2*int(holdFor.Milliseconds()), "drained after %d ms", n.HealMillis))
+			return all(wants(n.HoldTimeouts > 4, "%d hand-offs were given up", n.HoldTimeouts), wants(n.HealMillis < 3*int(holdFor.Milliseconds()), "drained after %d ms", n.HealMillis))
 		}, func(c *Config) {
 			c.Devices, c.RunFor = 10, 11*sec
 			c.NotPromised = func(i Invariant) bool { return i == I1 }

@@ -35,11 +35,12 @@ func kafkaExact() []Scenario {
 			})
 		}, func(_ *world, n *Counts) any { return noLoss(n) }, func(c *Config) { c.RunFor = 25 * sec })},
 		{Name: "T18", About: "the position in Kafka is lower than it was: forwarding stops, and nothing is sent twice", Set: exactly(2, func(w *world) {
+			w.then(5*sec, func() { w.stopKafka(4 * sec) })
 			w.then(8*sec, func() {
 				for l := range w.kafka.positions {
 					w.kafka.positions[l] = position{next: 1, found: true}
 				}
-				for _, n := range w.nodes { // it would notice at its next fence
+				for _, n := range w.nodes { // a forwarder that runs would notice at its next fence
 					n.crash()
 					n.restart(50*ms, 100*ms)
 				}

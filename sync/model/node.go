@@ -24,6 +24,9 @@ type node struct {
 	common int64 // the live ledger is known to be the same everywhere up to here (R16)
 	short  bool  // it acknowledges on its own flash alone (R12)
 
+	atTick    int64 // the end of the live ledger at the last tick: copies that have it have caught up
+	exposedTo int64 // of the live ledger: below it, records were acknowledged with too few copies
+
 	peers     []*peer         // by node: what it last said
 	followers []*follower     // by node: how far it has the live ledger
 	closed    []time.Duration // by node: when the stream from it was last closed (R17)
@@ -82,7 +85,7 @@ func (n *node) start() {
 // reset forgets what a process knows.
 func (n *node) reset() {
 	most := n.w.Nodes + spareNodes
-	n.lac, n.common, n.short = 0, 0, false
+	n.lac, n.common, n.short, n.atTick, n.exposedTo = 0, 0, false, 0, 0
 	n.peers = make([]*peer, most)
 	n.followers = make([]*follower, most)
 	n.closed = make([]time.Duration, most)
@@ -129,6 +132,9 @@ func (n *node) tick(run int) {
 	n.sayStatus()
 	n.replicate(true)
 	n.acknowledge()
+	if n.own != nil {
+		n.atTick = n.own.end()
+	}
 	n.catchUp()
 	n.forward()
 	n.trim()
@@ -182,7 +188,7 @@ func (n *node) sayStatus() {
 	w := n.w
 	st := status{
 		nonce: n.nonce, live: none, holds: make([]holding, len(n.disk.copies)), positions: append([]position(nil), n.disk.positions...),
-		commands: n.disk.commandsKept, stamp: n.clock(), short: n.short || n.unprotected(), slack: w.Degrade,
+		commands: n.disk.commandsKept, stamp: n.clock(), short: n.short || n.exposed() || n.unprotected(), slack: w.Degrade,
 	}
 	if n.own != nil {
 		st.live = n.own.ledger
@@ -212,9 +218,9 @@ func (n *node) sayStatus() {
 	}
 }
 
-// unprotected says whether the node holds records of earlier processes,
+// unprotected says whether the node holds records of processes that are gone,
 // perhaps acknowledged with too few copies, that are neither in Kafka nor on
-// enough other nodes (R44).
+// enough other nodes (R44). For a ledger that lives its writer answers.
 func (n *node) unprotected() bool {
 	if n.w.broken(LeaseForgetsOldLedgers) {
 		return false
@@ -224,7 +230,7 @@ func (n *node) unprotected() bool {
 			continue
 		}
 		pos := n.disk.position(ledgerNo(l)).next
-		if c.end() <= pos {
+		if c.end() <= pos || n.livesElsewhere(ledgerNo(l)) {
 			continue
 		}
 		holders := 1
@@ -237,6 +243,15 @@ func (n *node) unprotected() bool {
 			}
 		}
 		if holders < n.w.MinCopies {
+			return true
+		}
+	}
+	return false
+}
+
+func (n *node) livesElsewhere(l ledgerNo) bool {
+	for i, p := range n.peers {
+		if p != nil && p.live == l && n.alive(i) {
 			return true
 		}
 	}

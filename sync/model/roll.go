@@ -59,7 +59,7 @@ func (n *node) roll() {
 	}
 	n.dropForwarder(old.ledger)
 	n.nonce = w.rng.Uint64()
-	n.own, n.pending, n.lac, n.common = nil, nil, 0, 0
+	n.own, n.pending, n.lac, n.common, n.atTick, n.exposedTo = nil, nil, 0, 0, 0, 0
 	clear(n.followers)
 	n.appendMark(nobody, 0, []dep{{old.ledger, common}})
 	for _, r := range again {

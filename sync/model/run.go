@@ -47,5 +47,5 @@ func Explain(s Scenario, seed uint64) string {
 	if s.Within > 0 {
 		kind = "VARIANT"
 	}
-	return out + fmt.Sprintf("again: %s=%s SEED=%d go test -v -run 'TestModel$' ./sync/model/", kind, s.Name, seed)
+	return out + fmt.Sprintf("again: %s=%s SEED=%d go test -v -run 'TestModel|TestExact|TestVariant' ./sync/model/", kind, s.Name, seed)
 }

@@ -190,11 +190,11 @@ func (w *world) logf(l ledgerNo, device int, format string, args ...any) {
 }
 
 // about returns the last lines that concern a ledger or a device, and the
-// faults between them.
+// faults between them; all lines, if it is told neither.
 func (t *trace) about(l ledgerNo, device, most int) []string {
 	var out []string
 	for _, line := range t.lines {
-		site := line.ledger == none && line.device == nobody
+		site := line.ledger == none && line.device == nobody || l == none && device == nobody
 		if site || l != none && line.ledger == l || device != nobody && line.device == device {
 			out = append(out, fmt.Sprintf("%9.4f %s", line.at.Seconds(), line.text))
 		}
