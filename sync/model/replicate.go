@@ -13,7 +13,8 @@ type follower struct {
 	acked  int64 // durable there
 	next   int64 // sent
 	sent   time.Duration
-	serial int // for the checks: the disk that acknowledged
+	back   time.Duration // when next last went back for a gap
+	serial int           // for the checks: the disk that acknowledged
 }
 
 // append appends to the live ledger and sends the record to the replica set
@@ -153,8 +154,8 @@ func (n *node) hearAppend(from *node, a appendMsg) {
 	if a.reset && a.from > c.end() {
 		c.restart(a.from, a.prev)
 	}
-	if a.from > c.end() { // R8: a gap
-		n.tell(from, a.ledger, n.holdingOf(c))
+	if a.from > c.end() { // R8
+		n.tellGap(from, c)
 		return
 	}
 	if skip := c.base - a.from; skip > 0 {
@@ -219,6 +220,20 @@ func (n *node) tellWriter(c *ledgerCopy) {
 			n.tell(n.w.nodes[i], c.ledger, n.holdingOf(c))
 		}
 	}
+}
+
+// tellGap is APPEND_NACK{GAP}: the writer goes back to the end of the copy. It
+// may have sent much since, all of which makes a gap too, so it goes back once
+// in a while. (Without this a follower that missed one message is starved for
+// as long as there is something new to send.)
+func (n *node) tellGap(to *node, c *ledgerCopy) {
+	l, end, nonce, w := c.ledger, c.end(), n.nonce, n.w
+	w.send(n, to, func() {
+		if f := to.followers[n.index]; to.isLive(l) && f != nil && f.nonce == nonce && w.now-f.back > resendAfter {
+			f.next, f.back = end, w.now
+			to.replicate(false)
+		}
+	})
 }
 
 // tell is APPEND_ACK, and with nothing held APPEND_NACK.
