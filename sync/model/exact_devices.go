@@ -41,7 +41,7 @@ func devicesExact() []Scenario {
 				}
 			})
 		}, func(_ *world, n *Counts) any {
-			return all(noLoss(n), noFlags(n), wants(n.HealMillis <= 6000, "drained after %d ms", n.HealMillis))
+			return all(noLoss(n), noFlags(n), wants(n.HealMillis <= 12000, "drained after %d ms", n.HealMillis))
 		}, func(c *Config) { c.Devices = 40 })},
 		{Name: "T26", About: "a ledger that never comes costs one T_hold, not one for each device", Set: exactly(2, lostDependency, func(_ *world, n *Counts) any {
 			return all(wants(n.HoldTimeouts > 4, "%d hand-offs were given up", n.HoldTimeouts), wants(n.HealMillis < 3*int(holdFor.Milliseconds()), "drained after %d ms", n.HealMillis))

@@ -5,8 +5,9 @@ import "time"
 // A watch is how long the position of a ledger that this node could forward
 // has not moved.
 type watch struct {
-	next  int64
-	since time.Duration
+	next   int64
+	since  time.Duration
+	looked bool // half of the patience is over, and Kafka has been asked
 }
 
 // The model's times are in proportion to those of the rules, and short, so
@@ -35,17 +36,22 @@ func (n *node) watch(l ledgerNo) {
 		}
 		patience = 0
 	}
-	if w.now-t.since < patience {
+	passed := w.now - t.since
+	switch {
+	case passed < patience && (passed < patience/2 || t.looked):
 		return
+	case passed < patience: // what we know came by STATUS: if it is old, the time begins now, and not at the end
+		t.looked = true
+	default:
+		t.since, t.looked = w.now, false
 	}
-	t.since = w.now
 	before := t.next
 	ask(n, nil, func() (position, answer) { return w.kafka.readPosition(l) }, func(p position, a answer) {
 		if a != fine || n.behind(l, p, before) {
 			return
 		}
 		n.disk.learn(l, p)
-		if p.next > before && !w.broken(TakeOverOnSilence) {
+		if passed < patience || p.next > before && !w.broken(TakeOverOnSilence) {
 			return
 		}
 		if c := n.disk.copyOf(l); at(n.forwarders, l) == nil && c != nil && !c.bad && n.forwardable(l) > p.next {
