@@ -49,7 +49,7 @@ func (n *node) pull(i int, l ledgerNo, from int64) {
 }
 
 func (n *node) hearPulled(l ledgerNo, from int64, prev uint64, records []*record) {
-	if n.isLive(l) {
+	if n.isLive(l) || n.full {
 		return
 	}
 	c := n.disk.copyOf(l)

@@ -94,7 +94,7 @@ func (n *node) flush() {
 		}
 	}
 	commands := d.commands
-	takes := w.between(2*ms, 20*ms)
+	takes := w.between(2*ms, 20*ms) + n.flushTime
 	if w.faulty && w.chance(w.Rates.SlowDisk) {
 		takes = w.between(200*ms, 1500*ms)
 	}

@@ -21,15 +21,8 @@ func copiesExact() []Scenario {
 		{Name: "T5", About: "the owner burns with data that is not in Kafka: its peer forwards it all", Set: exactly(2, ownerBurns, func(w *world, n *Counts) any {
 			return all(noLoss(n), wants(n.TakeOvers > 0, "nobody took over"))
 		})},
-		{Name: "T6", About: "two nodes apart, both with uplink: nobody takes over, both are short and say so", Set: exactly(2, func(w *world) {
-			w.then(5*sec, func() { w.apart(0, 8*sec) })
-			w.then(18*sec, func() {
-				if w.nodes[0].short || w.nodes[1].short {
-					w.wrong("a node is still short of copies 5 s after the cut")
-				}
-			})
-		}, func(_ *world, n *Counts) any {
-			return all(noLoss(n), noFlags(n), wants(n.TakeOvers == 0, "%d take-overs", n.TakeOvers), wants(n.Shorts == 2, "%d nodes were short", n.Shorts))
+		{Name: "T6", About: "two nodes apart, both with uplink: nobody takes over, both are short and say so", Set: exactly(2, twoApart, func(w *world, n *Counts) any {
+			return all(noLossNoFlags(w, n), noTakeOver(w, n), wants(n.Shorts == 2, "%d nodes were short", n.Shorts))
 		}, soon)},
 		{Name: "T7", About: "the same, and they refuse: no acknowledgement from what is on one disk alone", Set: exactly(2, func(w *world) {
 			w.then(5*sec, func() { w.apart(0, 8*sec) })
@@ -113,6 +106,19 @@ func alone(c *Config) { c.MinCopies = 1 }
 
 // soon lets a node be short before its devices lose their patience.
 func soon(c *Config) { c.Degrade = 500 * ms }
+
+func twoApart(w *world) {
+	w.then(5*sec, func() { w.apart(0, 8*sec) })
+	w.then(18*sec, func() {
+		if w.nodes[0].short || w.nodes[1].short {
+			w.wrong("a node is still short of copies 5 s after the cut")
+		}
+	})
+}
+
+func noTakeOver(_ *world, n *Counts) any {
+	return wants(n.TakeOvers == 0, "%d take-overs", n.TakeOvers)
+}
 
 func ownerBurns(w *world) {
 	w.then(4*sec, func() { w.stopKafka(4 * sec) })

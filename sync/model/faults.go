@@ -202,6 +202,7 @@ func (w *world) heal() {
 	clear(w.lags)
 	w.mend()
 	for _, n := range w.nodes {
+		n.full, n.flushTime = false, 0
 		if !n.up && !n.gone {
 			n.recover()
 		}

@@ -1,6 +1,9 @@
 package model
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // A handoff is what a node does at CONNECT, before CONNACK: it makes sure
 // that nobody else takes anything more from the device (round 1, CLOSE), and
@@ -109,7 +112,22 @@ func (h *handoff) anyLives() bool {
 // ask is CLOSE or COLLECT.
 func (h *handoff) ask(m *node) {
 	epoch, round, try := h.s.epoch, h.round, h.try
-	h.n.w.send(h.n, m, func() { m.hearHandoff(h, epoch, round, try) })
+	nonces := slices.Clone(h.nonces)
+	h.n.w.send(h.n, m, func() {
+		m.closeOlder(nonces)
+		m.hearHandoff(h, epoch, round, try)
+	})
+}
+
+// closeOlder closes the streams of processes that have ended, as round 1 has
+// found: what they sent may still be on its way, and would come after this
+// node has said all that it holds (R42).
+func (n *node) closeOlder(nonces []uint64) {
+	for i, p := range n.peers {
+		if p != nil && nonces[i] != 0 && nonces[i] != p.nonce && !n.w.broken(CollectWithoutNonces) {
+			n.closeStream(i)
+		}
+	}
 }
 
 // hearHandoff is R41: the other node closes the device's connection and takes

@@ -125,3 +125,24 @@ func each(t *testing.T, variable string, scenarios []Scenario, n uint64) {
 		}
 	}
 }
+
+// Each rule that is broken on purpose is found: a search that finds nothing
+// proves something.
+//
+//	VARIANT=no_reinit go test -v -run TestVariants ./sync/model/   explains what it finds
+func TestVariants(t *testing.T) {
+	only := os.Getenv("VARIANT")
+	for _, s := range Variants {
+		if only != "" && only != s.Name {
+			continue
+		}
+		a := search(s, 1, 1+uint64(s.Within), 1)
+		t.Logf("%-22s found after %d runs (at most %d): %s", s.Name, a.runs, s.Within, s.About)
+		switch {
+		case len(a.bad) == 0:
+			t.Errorf("%s (%s) breaks a rule, and %d seeds have not shown it", s.Name, s.About, s.Within)
+		case only != "":
+			t.Log(Explain(s, a.bad[0]))
+		}
+	}
+}

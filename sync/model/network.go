@@ -22,7 +22,7 @@ func (w *world) send(a, b *node, do func()) {
 		times = 2
 	}
 	for range times {
-		w.after(w.delay(), func() {
+		w.after(w.delay()+w.slow[a.index][b.index], func() {
 			if b.up && w.links[a.index][b.index] {
 				do()
 			}
@@ -34,6 +34,7 @@ func (w *world) send(a, b *node, do func()) {
 func (w *world) mend() {
 	for a := range w.links {
 		w.uplinks[a] = true
+		clear(w.slow[a])
 		for b := range w.links[a] {
 			w.links[a][b] = true
 		}

@@ -14,6 +14,9 @@ type node struct {
 	gone    bool // it will never return
 	removed bool // by the operator (R70): the others do not ask it, and it takes no clients (R71)
 
+	full      bool          // it takes no copies now (R34)
+	flushTime time.Duration // of a disk that a script makes slow
+
 	clockAhead time.Duration // its monotonic clock has a beginning of its own
 	clockRate  float64       // and a speed
 

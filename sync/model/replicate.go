@@ -139,6 +139,9 @@ func (n *node) sendAppend(m *node, a appendMsg) {
 
 func (n *node) hearAppend(from *node, a appendMsg) {
 	n.disk.learn(a.ledger, a.pos)
+	if n.full {
+		return // R34
+	}
 	c := n.disk.copyOf(a.ledger)
 	if c == nil {
 		if a.from != 0 && !a.reset { // R7: only what is in Kafka may be missing

@@ -33,7 +33,7 @@ func (n *node) contradicts(c *ledgerCopy, o int64) {
 // this process did not write, and then rolls.
 func (n *node) diverges(end int64, chain uint64) bool {
 	c := n.own
-	if n.w.broken(NoRoll|ReopenTrusted|ReopenTruncating) || end < c.base {
+	if n.w.broken(NoRoll|NoChain|ReopenTrusted|ReopenTruncating) || end < c.base {
 		return false
 	}
 	if end <= c.end() && c.chainAt(end) == chain {

@@ -27,9 +27,10 @@ type world struct {
 	nodes   []*node
 	devices []*device
 	kafka   *kafka
-	links   [][]bool        // links[a][b]: what a sends reaches b
-	uplinks []bool          // of each node
-	lags    []time.Duration // of each node: its requests to Kafka come later by so much
+	links   [][]bool          // links[a][b]: what a sends reaches b
+	slow    [][]time.Duration // slow[a][b]: it takes so much longer
+	uplinks []bool            // of each node
+	lags    []time.Duration   // of each node: its requests to Kafka come later by so much
 
 	ledgers  []*ledger // every ledger ever opened, by number
 	downlink []int     // the site's command partition in Kafka: the device of each
@@ -49,10 +50,12 @@ func newWorld(c Config, seed uint64, watched bool) *world {
 	}
 	most := c.Nodes + spareNodes
 	w.links = make([][]bool, most)
+	w.slow = make([][]time.Duration, most)
 	w.uplinks = make([]bool, most)
 	w.lags = make([]time.Duration, most)
 	for i := range w.links {
 		w.links[i] = make([]bool, most)
+		w.slow[i] = make([]time.Duration, most)
 	}
 	w.oracle = newOracle(c.Devices)
 	w.mend()
