@@ -21,6 +21,8 @@ func trapsExact() []Scenario {
 		{Name: "slow_status", About: "a STATUS comes after its sender has become short", Set: trap(0, 2, slowStatus)},
 		{Name: "nearly_short", About: "a node becomes short just after a STATUS, and dies", Set: trap(0, 2, nearlyShort)},
 		{Name: "old_ledger", About: "a node was short in its last life, restarts, and dies", Set: trap(0, 2, oldLedger, early)},
+		{Name: "outage_at_mark", About: "one node alone waits at a hand-off, and Kafka goes away: no time passes", Set: trap(0, 1, outageAtMark, alone, expects(neverFlags))},
+		{Name: "unflushed", About: "a node answers COLLECT with what it has not flushed, and loses its power; forwarders never give up", Set: trap(0, 2, unflushed, strict)},
 		{Name: "only_there", About: "QoS 2 sent again to a node that does not hold the record, whose holder burns", Set: trap(0, 3, onlyThere, qos2, refusing)},
 	}
 }
@@ -134,7 +136,7 @@ func onlyThere(w *world) {
 		w.nodes[1].full, w.nodes[2].full = true, true
 		w.uplinks[0] = false
 	})
-	w.then(5200*ms, func() { w.moveTo(1) })
+	w.then(w.between(5020*ms, 5150*ms), func() { w.moveTo(1) })
 	w.then(5700*ms, func() { w.nodes[0].burn() })
 	w.then(10*sec, func() { w.nodes[1].full, w.nodes[2].full = false, false })
 }
@@ -149,3 +151,30 @@ func refusing(c *Config) {
 		return wants(n.AckedShort == 0, "%d acknowledged with too few copies", n.AckedShort)
 	}
 }
+
+// outageAtMark: Kafka goes away while the forwarder waits for the node's own
+// earlier ledger.
+func outageAtMark(w *world) {
+	w.then(3*sec, func() {
+		w.nodes[0].crash()
+		w.nodes[0].restart(20*ms, 20*ms)
+	})
+	w.then(3050*ms, func() { w.moveTo(0) })
+	w.then(w.between(3150*ms, 3450*ms), func() { w.stopKafka(9 * sec) })
+}
+
+// unflushed: nobody else has the last records of node 0.
+func unflushed(w *world) {
+	w.then(5*sec, func() {
+		w.nodes[1].full = true
+		w.nodes[0].flushTime = 900 * ms
+	})
+	w.then(5100*ms, func() { w.moveTo(1) })
+	w.then(5300*ms, func() {
+		w.nodes[0].off(sec)
+		w.nodes[0].flushTime = 0
+	})
+	w.then(7*sec, func() { w.nodes[1].full = false })
+}
+
+func strict(c *Config) { c.Strict = true }

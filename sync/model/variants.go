@@ -78,21 +78,11 @@ var Variants = []Scenario{
 	{Name: "trim_by_copies", About: "C9", Within: 100, Set: breaking(TrimByCopies, (*Config).badDisks)},
 	{Name: "no_backfill", About: "C10", Within: 100, Set: breaking(NoBackfill)},
 	{Name: "no_handoff", About: "C11", Within: 100, Set: breaking(NoHandoff)},
-	{Name: "handoff_before_fsync", About: "C12", Within: 100, Set: breaking(HandoffBeforeFsync, func(c *Config) {
-		c.Strict = true
-		c.Rates.SlowDisk, c.Rates.PowerCut, c.Rates.Move = 0.3, 0.2, 0.5
-	})},
-	{Name: "hold_blind", About: "C13", Within: 100, Set: breaking(HoldBlind, func(c *Config) {
-		c.Nodes, c.MinCopies, c.Rates.Partition, c.Rates.KafkaOutage = 1, 1, 0, 0.3
-		c.Expect = neverFlags
-	})},
+	{Name: "handoff_before_fsync", About: "C12", Within: 100, Set: trap(HandoffBeforeFsync, 2, unflushed, strict)},
+	{Name: "hold_blind", About: "C13", Within: 100, Set: trap(HoldBlind, 1, outageAtMark, alone, expects(neverFlags))},
 	{Name: "silence", About: "C14: two nodes apart", Within: 100, Set: trap(TakeOverOnSilence, 2, twoApart, expects(noTakeOver))},
-	{Name: "overtaken", About: "C15", Within: 100, Set: breaking(ResendsAreOvertaken, func(c *Config) {
-		c.badDisks()
-		c.QoS2 = true
-		c.Window = 4
-	})},
-	{Name: "forward_unacked", About: "C16", Within: 100, Set: breaking(ForwardUnacked, func(c *Config) { c.QoS2 = true })},
+	{Name: "overtaken", About: "C15", Within: 100, Set: trap(ResendsAreOvertaken, 3, onlyThere, qos2)},
+	{Name: "forward_unacked", About: "C16", Within: 1000, Set: breaking(ForwardUnacked, func(c *Config) { c.QoS2 = true })},
 	{Name: "one_round", About: "C17", Within: 100, Set: trap(OneRound, 3, lateStream, qos2, alone)},
 	{Name: "streams_stay_open", About: "C17", Within: 100, Set: trap(StreamsStayOpen, 3, lateStream, qos2, alone)},
 	{Name: "collect_without_nonces", About: "C22", Within: 100, Set: trap(CollectWithoutNonces, 3, lateStream, qos2, alone)},
@@ -102,7 +92,7 @@ var Variants = []Scenario{
 		c.Rates.Move, c.Rates.Spike = 0.6, 0.08
 	})},
 	{Name: "lease_from_receipt", About: "C19", Within: 100, Set: trap(LeaseFromReceipt, 2, slowStatus)},
-	{Name: "lease_without_slack", About: "C19", Within: 100, Set: trap(LeaseWithoutSlack, 2, nearlyShort)},
+	{Name: "lease_without_slack", About: "C19", Within: 500, Set: trap(LeaseWithoutSlack, 2, nearlyShort)},
 	{Name: "lease_forgets_missing", About: "C19", Within: 100, Set: breaking(LeaseForgetsMissing, func(c *Config) {
 		c.Refuse, c.Nodes, c.Rates.Partition = true, 4, 0.2
 	})},
