@@ -16,7 +16,7 @@ type Scenario struct {
 // Exact are the scenarios whose outcome is known exactly: a script makes the
 // faults, and only the network's delays are random.
 func Exact() []Scenario {
-	return slices.Concat(copiesExact(), kafkaExact(), devicesExact(), trapsExact())
+	return slices.Concat(copiesExact, kafkaExact, devicesExact, trapsExact)
 }
 
 // Random are the scenarios that the protocol has to bear.

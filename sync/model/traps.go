@@ -13,18 +13,16 @@ func trap(b Break, nodes int, script func(*world), more ...func(*Config)) func(*
 func expects(e func(*world, *Counts) any) func(*Config) { return func(c *Config) { c.Expect = e } }
 
 // trapsExact are the traps with all rules kept.
-func trapsExact() []Scenario {
-	return []Scenario{
-		{Name: "tail", About: "crash, and the power is cut before the page cache is flushed", Set: trap(0, 2, tailIsNotDurable)},
-		{Name: "late_stream", About: "what a process sent comes to a copy after the process has ended and the copy has answered", Set: trap(0, 3, lateStream, qos2, alone)},
-		{Name: "stale_answer", About: "an answer to COLLECT comes when it is asked again", Set: trap(0, 3, staleAnswer, qos2, alone)},
-		{Name: "slow_status", About: "a STATUS comes after its sender has become short", Set: trap(0, 2, slowStatus)},
-		{Name: "nearly_short", About: "a node becomes short just after a STATUS, and dies", Set: trap(0, 2, nearlyShort)},
-		{Name: "old_ledger", About: "a node was short in its last life, restarts, and dies", Set: trap(0, 2, oldLedger, early)},
-		{Name: "outage_at_mark", About: "one node alone waits at a hand-off, and Kafka goes away: no time passes", Set: trap(0, 1, outageAtMark, alone, expects(neverFlags))},
-		{Name: "unflushed", About: "a node answers COLLECT with what it has not flushed, and loses its power; forwarders never give up", Set: trap(0, 2, unflushed, strict)},
-		{Name: "only_there", About: "QoS 2 sent again to a node that does not hold the record, whose holder burns", Set: trap(0, 3, onlyThere, qos2, refusing)},
-	}
+var trapsExact = []Scenario{
+	{Name: "tail", About: "crash, and the power is cut before the page cache is flushed", Set: trap(0, 2, tailIsNotDurable)},
+	{Name: "late_stream", About: "what a process sent comes to a copy after the process has ended and the copy has answered", Set: trap(0, 3, lateStream, qos2, alone)},
+	{Name: "stale_answer", About: "an answer to COLLECT comes when it is asked again", Set: trap(0, 3, staleAnswer, qos2, alone)},
+	{Name: "slow_status", About: "a STATUS comes after its sender has become short", Set: trap(0, 2, slowStatus)},
+	{Name: "nearly_short", About: "a node becomes short just after a STATUS, and dies", Set: trap(0, 2, nearlyShort)},
+	{Name: "old_ledger", About: "a node was short in its last life, restarts, and dies", Set: trap(0, 2, oldLedger, early)},
+	{Name: "outage_at_mark", About: "one node alone waits at a hand-off, and Kafka goes away: no time passes", Set: trap(0, 1, outageAtMark, alone, expects(neverFlags))},
+	{Name: "unflushed", About: "a node answers COLLECT with what it has not flushed, and loses its power; forwarders never give up", Set: trap(0, 2, unflushed, strict)},
+	{Name: "only_there", About: "QoS 2 sent again to a node that does not hold the record, whose holder burns", Set: trap(0, 3, onlyThere, qos2, refusing)},
 }
 
 func tailIsNotDurable(w *world) {
