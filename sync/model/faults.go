@@ -172,7 +172,7 @@ func (n *node) rollBack() {
 
 // clone starts a second node on a copy of the disk; with LiveClone, the
 // running process goes on there too, with all that is in its memory.
-func (w *world) clone(n *node) *node {
+func (w *world) clone(n *node) {
 	w.counts.Clones++
 	w.logf(none, nobody, "FAULT: node %d is cloned as node %d", n.index, len(w.nodes))
 	m := w.join()
@@ -188,10 +188,9 @@ func (w *world) clone(n *node) *node {
 		m.own = m.disk.copyOf(n.own.ledger)
 		m.lac = m.own.end()
 		m.beginTicking()
-		return m
+		return
 	}
 	m.start()
-	return m
 }
 
 // heal ends all faults. What follows has to come to its end by itself.

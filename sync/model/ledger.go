@@ -7,8 +7,8 @@ import "fmt"
 type ledgerNo int
 
 const (
-	none   ledgerNo = -1 // no ledger
-	nobody          = -1 // no device
+	none   = ledgerNo(-1) // no ledger
+	nobody = -1           // no device
 )
 
 func (l ledgerNo) String() string { return fmt.Sprintf("L%d", int(l)) }

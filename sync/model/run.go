@@ -1,6 +1,9 @@
 package model
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // healWithin is how long a site may take to come to rest.
 const healWithin = 90 * sec
@@ -39,13 +42,11 @@ func Explain(s Scenario, seed uint64) string {
 		return fmt.Sprintf("%s, seed %d: nothing is violated", s.Name, seed)
 	}
 	v := r.Violations[0]
-	out := fmt.Sprintf("%s, seed %d: %v violated: %s\n", s.Name, seed, v.Invariant, v.Text)
-	for _, line := range r.trace.about(v.ledger, v.device, lines) {
-		out += "    " + line + "\n"
-	}
+	events := strings.Join(r.trace.about(v.ledger, v.device, lines), "\n    ")
 	kind := "SCENARIO"
 	if s.Within > 0 {
 		kind = "VARIANT"
 	}
-	return out + fmt.Sprintf("again: %s=%s SEED=%d go test -v -run 'TestModel|TestExact|TestVariant' ./sync/model/", kind, s.Name, seed)
+	return fmt.Sprintf("%s, seed %d: %v violated: %s\n    %s\nagain: %s=%s SEED=%d go test -v -run 'TestModel|TestExact|TestVariants' ./sync/model/",
+		s.Name, seed, v.Invariant, v.Text, events, kind, s.Name, seed)
 }

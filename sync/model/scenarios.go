@@ -72,6 +72,7 @@ var Random = []Scenario{
 	{Name: "lying", About: "disks that lie", Set: func(c *Config, _ uint64) { c.Rates.Lying = 0.3 }},
 	{Name: "image", About: "disks that are rolled back", Set: func(c *Config, _ uint64) { c.Rates.Rollback, c.Rates.MaxDestroyed = 0.08, 2 }},
 	{Name: "strict", About: "forwarders that never give up on a hand-off", Set: func(c *Config, _ uint64) { c.Strict = true }},
+	{Name: "nolease", About: "without leases more is flagged, and nothing breaks", Set: func(c *Config, _ uint64) { c.Broken = NoLease }},
 	{Name: "liveclone", About: "running processes are duplicated: unsupported, so I1 and I3 are not promised", Set: liveClone},
 }
 
