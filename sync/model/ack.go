@@ -65,7 +65,7 @@ func (n *node) acknowledge() {
 		if p.device == nobody {
 			continue
 		}
-		w.logf(c.ledger, p.device, "node %d acknowledges d%d seq %d (%v@%d) with disks %v", n.index, p.device, p.seq, c.ledger, p.lsn, disks)
+		w.logRecords(c.ledger, p.device, p.lsn, p.lsn, "node %d acknowledges d%d seq %d (%v@%d) with disks %v", n.index, p.device, p.seq, c.ledger, p.lsn, disks)
 		if s := n.sessions[p.device]; s != nil && s.conn == p.conn {
 			n.puback(p.conn, ack{device: p.device, seq: p.seq, ledger: c.ledger, lsn: p.lsn, disks: disks, short: !full, at: w.now})
 		}

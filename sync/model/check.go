@@ -108,7 +108,7 @@ func (w *world) checkLog() seenLog {
 			w.counts.Committed++
 			r := e.record
 			if at(seen.lsns[e.ledger], e.lsn) != nil {
-				w.violated(I2, e.ledger, r.device, "%v@%d (d%d seq %d) is in partition %d twice", e.ledger, e.lsn, r.device, r.seq, i)
+				w.violatedAt(I2, e.ledger, e.lsn, r.device, "%v@%d (d%d seq %d) is in partition %d twice", e.ledger, e.lsn, r.device, r.seq, i)
 			}
 			put(&seen.lsns[e.ledger], e.lsn, r)
 			high := highest[r.device]
@@ -123,7 +123,7 @@ func (w *world) checkLog() seenLog {
 			case flagged(w.oracle.order[r.device], r.uid, high.uid):
 				w.counts.Late++
 			default:
-				w.violated(I3, e.ledger, r.device, "d%d seq %d (%v@%d) comes after seq %d, and nothing is flagged", r.device, r.seq, e.ledger, e.lsn, high.seq)
+				w.violatedAt(I3, e.ledger, e.lsn, r.device, "d%d seq %d (%v@%d) comes after seq %d, and nothing is flagged", r.device, r.seq, e.ledger, e.lsn, high.seq)
 			}
 		}
 	}
@@ -144,11 +144,11 @@ func (w *world) checkContent(seen seenLog) {
 			}
 			in := seen.lsns[ln][o]
 			if in == nil {
-				w.violated(I2, ledgerNo(ln), r.device, "%v@%d (d%d seq %d) is below the position %d, and not in Kafka", ledgerNo(ln), o, r.device, r.seq, pos)
+				w.violatedAt(I2, ledgerNo(ln), int64(o), r.device, "%v@%d (d%d seq %d) is below the position %d, and not in Kafka", ledgerNo(ln), o, r.device, r.seq, pos)
 				break
 			}
 			if in.uid != r.uid {
-				w.violated(I7, ledgerNo(ln), r.device, "%v@%d is in Kafka with foreign content", ledgerNo(ln), o)
+				w.violatedAt(I7, ledgerNo(ln), int64(o), r.device, "%v@%d is in Kafka with foreign content", ledgerNo(ln), o)
 				break
 			}
 		}
@@ -264,7 +264,7 @@ func (w *world) checkAcked(seen seenLog) {
 				w.counts.Lost++
 				continue
 			}
-			w.violated(I1, a.ledger, d.id, "d%d seq %d was acknowledged at %.3f (%v@%d on the disks %v), and is not in Kafka", d.id, a.seq, a.at.Seconds(), a.ledger, a.lsn, a.disks)
+			w.violatedAt(I1, a.ledger, a.lsn, d.id, "d%d seq %d was acknowledged at %.3f (%v@%d on the disks %v), and is not in Kafka", d.id, a.seq, a.at.Seconds(), a.ledger, a.lsn, a.disks)
 		}
 	}
 }

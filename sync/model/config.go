@@ -35,6 +35,7 @@ type Rates struct {
 	LiveClone                                        bool // a clone has the memory of the process too
 	Lying                                            float64
 	SlowDisk                                         float64
+	Full, SlowLink, SlowNode, Rot                    float64
 	Move                                             float64 // of each device
 	Drop, Spike                                      float64
 }

@@ -40,10 +40,61 @@ func (w *world) fault() {
 	if w.chance(r.Rollback) {
 		w.rollBackSome()
 	}
+	w.lesserFault()
 	if w.chance(r.Clone) && len(w.nodes) == w.Nodes {
 		if n := w.running(); n != nil {
 			w.clone(n)
 		}
+	}
+}
+
+// lesserFault lets something be slow, full or damaged for a while.
+func (w *world) lesserFault() {
+	r := w.Rates
+	if w.chance(r.Full) {
+		if n := w.running(); n != nil {
+			n.full = true
+			w.logf(none, nobody, "FAULT: node %d takes no copies", n.index)
+			w.after(w.between(300*ms, 4*sec), func() { n.full = false })
+		}
+	}
+	if w.chance(r.SlowLink) {
+		a, b := w.rng.IntN(len(w.nodes)), w.rng.IntN(len(w.nodes))
+		w.slow[a][b] = w.between(50*ms, 1500*ms)
+		w.logf(none, nobody, "FAULT: node %d reaches node %d only after %v", a, b, w.slow[a][b])
+		w.after(w.between(300*ms, 4*sec), func() { w.slow[a][b] = 0 })
+	}
+	if w.chance(r.SlowNode) {
+		if n := w.running(); n != nil {
+			n.flushTime = w.between(50*ms, 1200*ms)
+			w.logf(none, nobody, "FAULT: the disk of node %d needs %v", n.index, n.flushTime)
+			w.after(w.between(300*ms, 3*sec), func() { n.flushTime = 0 })
+		}
+	}
+	if w.chance(r.Rot) {
+		if n := w.running(); n != nil {
+			n.rot()
+		}
+	}
+}
+
+// rot damages some copy above its base: what is left is the part below (R15).
+func (n *node) rot() {
+	w := n.w
+	for range 10 {
+		if len(n.disk.copies) == 0 {
+			return
+		}
+		c := n.disk.copies[w.rng.IntN(len(n.disk.copies))]
+		if c == nil || c == n.own || len(c.records) == 0 {
+			continue
+		}
+		o := c.base + w.rng.Int64N(int64(len(c.records)))
+		w.logf(c.ledger, nobody, "FAULT: node %d has damage in %v at %d of [%d,%d)", n.index, c.ledger, o, c.base, c.end())
+		w.counts.Rotten++
+		c.cut(o)
+		w.oracle.diskLost(w, n.disk, n.disk)
+		return
 	}
 }
 

@@ -219,7 +219,7 @@ func (k *kafka) produce(p int, l ledgerNo, epoch int32, seq int64, batch []entry
 	s.lastSeq = seq + int64(len(batch)) - 1
 	s.open = true
 	part.log = append(part.log, batch...)
-	k.w.logf(l, nobody, "kafka: partition %d takes %v [%d..%d] at epoch %d", p, l, batch[0].lsn, batch[len(batch)-1].lsn, epoch)
+	k.w.logRecords(l, nobody, batch[0].lsn, batch[len(batch)-1].lsn, "kafka: partition %d takes %v [%d..%d] at epoch %d", p, l, batch[0].lsn, batch[len(batch)-1].lsn, epoch)
 	return struct{}{}, fine
 }
 

@@ -35,6 +35,7 @@ type Violation struct {
 	Invariant Invariant
 	Text      string
 	ledger    ledgerNo
+	lsn       int64 // or -1
 	device    int
 }
 
@@ -43,11 +44,18 @@ const mostViolations = 20
 // violated notes a violation that concerns a ledger (or none) and a device
 // (or nobody).
 func (w *world) violated(i Invariant, l ledgerNo, device int, format string, args ...any) {
+	w.violatedAt(i, l, -1, device, format, args...)
+}
+
+// violatedAt is violated for one record of a ledger.
+func (w *world) violatedAt(i Invariant, l ledgerNo, lsn int64, device int, format string, args ...any) {
 	if w.NotPromised != nil && w.NotPromised(i) {
 		return
 	}
-	v := Violation{Invariant: i, Text: fmt.Sprintf(format, args...), ledger: l, device: device}
-	w.logf(l, device, "VIOLATED %v: %s", i, v.Text)
+	v := Violation{Invariant: i, Text: fmt.Sprintf(format, args...), ledger: l, lsn: lsn, device: device}
+	if len(w.oracle.violations) == 0 {
+		w.logf(l, device, "VIOLATED %v: %s", i, v.Text)
+	}
 	if len(w.oracle.violations) < mostViolations {
 		w.oracle.violations = append(w.oracle.violations, v)
 	}
@@ -151,6 +159,7 @@ type Counts struct {
 	Crashes, PowerCuts, SiteCuts            int
 	Partitions, KafkaOutages                int
 	Destroyed, RolledBack, Clones, Lies     int // disks
+	Rotten                                  int
 	Contradictions, Rolls                   int // R16
 	Lost                                    int // acknowledged, and all copies that counted are gone
 	Commands, CommandsTwice                 int

@@ -36,13 +36,13 @@ func run(s Scenario, seed uint64, watched bool) Result {
 // Explain repeats a run that violated something, and says what, with the last
 // events that concern it and the command that repeats it.
 func Explain(s Scenario, seed uint64) string {
-	const lines = 30
+	const lines = 36
 	r := run(s, seed, true)
 	if len(r.Violations) == 0 {
 		return fmt.Sprintf("%s, seed %d: nothing is violated", s.Name, seed)
 	}
 	v := r.Violations[0]
-	events := strings.Join(r.trace.about(v.ledger, v.device, lines), "\n    ")
+	events := strings.Join(r.trace.about(&v, lines), "\n    ")
 	kind := "SCENARIO"
 	if s.Within > 0 {
 		kind = "VARIANT"

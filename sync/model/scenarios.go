@@ -73,6 +73,15 @@ var Random = []Scenario{
 	{Name: "image", About: "disks that are rolled back", Set: func(c *Config, _ uint64) { c.Rates.Rollback, c.Rates.MaxDestroyed = 0.08, 2 }},
 	{Name: "strict", About: "forwarders that never give up on a hand-off", Set: func(c *Config, _ uint64) { c.Strict = true }},
 	{Name: "nolease", About: "without leases more is flagged, and nothing breaks", Set: func(c *Config, _ uint64) { c.Broken = NoLease }},
+	{Name: "slow", About: "slow links, slow disks, and nodes that take no copies", Set: func(c *Config, seed uint64) {
+		c.lesser()
+		c.QoS2 = seed%2 == 0
+	}},
+	{Name: "rot", About: "the same, and copies that rot", Set: func(c *Config, seed uint64) {
+		c.lesser()
+		c.Rates.Rot = 0.08
+		c.Refuse = seed%2 == 0
+	}},
 	{Name: "liveclone", About: "running processes are duplicated: unsupported, so I1 and I3 are not promised", Set: liveClone},
 }
 
@@ -80,6 +89,11 @@ var Random = []Scenario{
 func (c *Config) calm() {
 	c.Rates.Crash, c.Rates.PowerCut, c.Rates.SiteCut, c.Rates.Partition, c.Rates.KafkaOutage = 0.02, 0.01, 0, 0, 0.05
 	c.Rates.Move = 0.5
+}
+
+// lesser adds what is slow or full.
+func (c *Config) lesser() {
+	c.Rates.Full, c.Rates.SlowLink, c.Rates.SlowNode = 0.08, 0.15, 0.10
 }
 
 func wide(c *Config, seed uint64) {

@@ -94,7 +94,7 @@ func (n *node) pump(s *session) {
 func (n *node) appendData(s *session, seq int) {
 	lsn := n.append(record{kind: data, device: s.device, seq: seq, epoch: s.epoch, unverified: s.unverified})
 	l := n.own.ledger
-	n.w.logf(l, s.device, "node %d appends d%d seq %d as %v@%d in epoch %d", n.index, s.device, seq, l, lsn, s.epoch)
+	n.w.logRecords(l, s.device, lsn, lsn, "node %d appends d%d seq %d as %v@%d in epoch %d", n.index, s.device, seq, l, lsn, s.epoch)
 	s.last = max(s.last, seq)
 	if n.w.QoS2 {
 		s.where[seq] = place{l, lsn}

@@ -3,6 +3,9 @@ package model
 import (
 	"fmt"
 	"math/rand/v2"
+	"regexp"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -181,28 +184,49 @@ type traceLine struct {
 	at     time.Duration
 	ledger ledgerNo // none: a matter of the whole site
 	device int      // nobody: a matter of no device
+	first  int64    // the records that it is about, to last; first > last: about none
+	last   int64
 	text   string
 }
 
 // logf adds a line about a ledger (or none) and a device (or nobody).
 func (w *world) logf(l ledgerNo, device int, format string, args ...any) {
-	if w.trace == nil {
-		return
+	if w.trace != nil {
+		w.trace.lines = append(w.trace.lines, traceLine{w.now, l, device, 0, -1, fmt.Sprintf(format, args...)})
 	}
-	w.trace.lines = append(w.trace.lines, traceLine{at: w.now, ledger: l, device: device, text: fmt.Sprintf(format, args...)})
 }
 
-// about returns the last lines that concern a ledger or a device, and the
-// faults between them; all lines, if it is told neither.
-func (t *trace) about(l ledgerNo, device, most int) []string {
+// logRecords adds a line about records of a ledger, up to last.
+func (w *world) logRecords(l ledgerNo, device int, first, last int64, format string, args ...any) {
+	if w.trace != nil {
+		w.trace.lines = append(w.trace.lines, traceLine{w.now, l, device, first, last, fmt.Sprintf(format, args...)})
+	}
+}
+
+// about returns the lines that concern what a violation is about, and the
+// faults between them; of many, the first and the last.
+func (t *trace) about(v *Violation, most int) []string {
 	var out []string
+	publish := regexp.MustCompile(`d\d+ seq \d+ `).FindString(v.Text)
 	for _, line := range t.lines {
-		site := line.ledger == none && line.device == nobody || l == none && device == nobody
-		if site || l != none && line.ledger == l || device != nobody && line.device == device {
+		ofLedger := v.ledger != none && line.ledger == v.ledger
+		ofDevice := v.device != nobody && line.device == v.device
+		site := line.ledger == none && line.device == nobody || v.ledger == none && v.device == nobody
+		if v.lsn >= 0 && line.first <= line.last { // a record of a ledger: its own lines alone
+			site, ofDevice = false, false
+			ofLedger = ofLedger && line.first <= v.lsn && v.lsn <= line.last
+		}
+		if v.lsn < 0 && line.first <= line.last && publish != "" { // a publish: its own lines alone
+			ofDevice = strings.Contains(line.text, publish)
+		}
+		if site || ofLedger || ofDevice {
 			out = append(out, fmt.Sprintf("%9.4f %s", line.at.Seconds(), line.text))
 		}
 	}
-	return out[max(0, len(out)-most):]
+	if len(out) <= most {
+		return out
+	}
+	return slices.Concat(out[:most/3], []string{"..."}, out[len(out)-2*most/3:])
 }
 
 // at returns s[i], or the zero value where s does not reach that far.
