@@ -5,6 +5,9 @@ const pullMost = 50
 // catchUp is R14, for ledgers whose writer is gone: pull what a peer holds
 // beyond our copy, or adopt a ledger that is not all in Kafka.
 func (n *node) catchUp() {
+	if n.told {
+		return // R71: it gives, and takes nothing more
+	}
 	for i, p := range n.peers {
 		if p == nil || !n.alive(i) {
 			continue

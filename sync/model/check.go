@@ -120,7 +120,7 @@ func (w *world) checkLog() seenLog {
 			switch {
 			case high == nil || r.seq > high.seq:
 				highest[r.device] = r
-			case flagged(w.oracle.order[r.device], r.uid, high.uid):
+			case e.late, flagged(w.oracle.order[r.device], r.uid, high.uid):
 				w.counts.Late++
 			default:
 				w.violatedAt(I3, e.ledger, e.lsn, r.device, "d%d seq %d (%v@%d) comes after seq %d, and nothing is flagged", r.device, r.seq, e.ledger, e.lsn, high.seq)

@@ -36,6 +36,7 @@ type Rates struct {
 	Lying                                            float64
 	SlowDisk                                         float64
 	Full, SlowLink, SlowNode, Rot                    float64
+	Members                                          float64 // nodes that join and are removed
 	Move                                             float64 // of each device
 	Drop, Spike                                      float64
 }

@@ -97,6 +97,15 @@ var copiesExact = []Scenario{
 		})
 		w.then(16*sec, func() { w.nodes[0].burn() })
 	}, noLossNoFlags)},
+	{Name: "removed_apart", About: "a node that is cut off is removed, does not hear it, and takes more: its devices' next sessions are flagged", Set: exactly(2, removedApart, func(_ *world, n *Counts) any {
+		return all(noLoss(n), wants(n.Late > 0, "nothing came late"))
+	}, early)},
+	{Name: "lost_returns", About: "the same, and the operator has said that it is lost: nothing else is flagged, what it brings is", Set: exactly(2, func(w *world) {
+		removedApart(w)
+		w.then(6*sec, func() { w.nodes[0].lost = true })
+	}, func(_ *world, n *Counts) any {
+		return all(noLoss(n), wants(n.Late > 0, "nothing came late"), wants(n.Incomplete == 0, "%d hand-offs are flagged", n.Incomplete))
+	}, early)},
 	{Name: "T34", About: "a node is removed while it is off; what it holds is drained when it returns, and it takes no clients", Set: exactly(3, removedReturns, func(_ *world, n *Counts) any { return noLoss(n) })},
 }
 
@@ -218,4 +227,15 @@ func removedReturns(w *world) {
 			w.devices[0].move(1)
 		})
 	})
+}
+
+// removedApart: node 0 is cut off and does not hear that it is removed. It goes
+// on taking what its devices send, which then move.
+func removedApart(w *world) {
+	w.then(5*sec, func() {
+		w.apart(0, 9*sec)
+		w.cutUplink(0, 9*sec)
+	})
+	w.then(6*sec, func() { w.nodes[0].removed = true })
+	w.then(10*sec, func() { w.moveTo(1) })
 }

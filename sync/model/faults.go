@@ -71,10 +71,31 @@ func (w *world) lesserFault() {
 			w.after(w.between(300*ms, 3*sec), func() { n.flushTime = 0 })
 		}
 	}
+	if w.chance(r.Members) {
+		w.changeMembers()
+	}
 	if w.chance(r.Rot) {
 		if n := w.running(); n != nil {
 			n.rot()
 		}
+	}
+}
+
+// changeMembers removes a node, which may not hear it at once, or adds one.
+func (w *world) changeMembers() {
+	members := 0
+	for _, n := range w.nodes {
+		if !n.removed {
+			members++
+		}
+	}
+	if n := w.nodes[w.rng.IntN(len(w.nodes))]; members > 2 && w.chance(0.5) {
+		w.logf(none, nobody, "FAULT: node %d is removed", n.index)
+		n.removed = true
+	} else if len(w.nodes) < w.Nodes+spareNodes {
+		n := w.join()
+		w.logf(none, nobody, "FAULT: node %d joins", n.index)
+		n.start()
 	}
 }
 

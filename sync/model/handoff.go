@@ -30,7 +30,7 @@ const (
 // hearConnect is R40, and begins the hand-off.
 func (n *node) hearConnect(c *conn) {
 	w := n.w
-	if n.removed {
+	if n.told {
 		return // R71
 	}
 	n.epochs[c.device]++ // R40
@@ -53,11 +53,14 @@ func (n *node) hearConnect(c *conn) {
 	h.advance()
 }
 
-// askAll makes the hand-off wait for every member but this node.
+// askAll makes the hand-off wait for every member but this node. R70: one that
+// is removed is a member until it has left, or is said to be lost: it may be cut
+// off, and go on taking what devices send.
 func (h *handoff) askAll() {
 	h.waiting = make([]bool, len(h.n.peers))
 	for _, m := range h.n.w.nodes {
-		h.waiting[m.index] = m != h.n && !m.removed // R70
+		out := m.left || m.lost || h.n.w.broken(RemovedAtOnce)
+		h.waiting[m.index] = m != h.n && !(m.removed && out)
 	}
 }
 

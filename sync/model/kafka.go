@@ -64,6 +64,7 @@ type entry struct {
 	lsn    int64
 	record *record
 	marker bool
+	late   bool // flagged, because the writer was said to be lost (R71)
 	state  outcome
 }
 

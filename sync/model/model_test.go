@@ -110,6 +110,7 @@ func each(t *testing.T, scenarios []Scenario, n, part uint64) {
 	t.Helper()
 	if only := os.Getenv("SCENARIO"); only != "" {
 		scenarios = slices.DeleteFunc(slices.Clone(scenarios), func(s Scenario) bool { return s.Name != only })
+		part = 1
 	}
 	if len(scenarios) == 0 {
 		return // it is one of the others

@@ -12,7 +12,10 @@ type node struct {
 	image   *disk // an old image of it, or nil
 	up      bool
 	gone    bool // it will never return
-	removed bool // by the operator (R70): the others do not ask it, and it takes no clients (R71)
+	removed bool // by the operator (R70)
+	told    bool // it knows that it is removed, and takes no clients (R71)
+	left    bool // it is told, has seen in Kafka all that it holds, and has given away what only it knew of sessions
+	lost    bool // removed, and the operator says that it will never return
 
 	full      bool          // it takes no copies now (R34)
 	flushTime time.Duration // of a disk that a script makes slow
@@ -132,6 +135,7 @@ func (n *node) tick(run int) {
 		return
 	}
 	w := n.w
+	n.leave()
 	n.sayStatus()
 	n.replicate(true)
 	n.acknowledge()
@@ -273,6 +277,10 @@ func (n *node) hearStatus(from *node, st status) {
 	}
 	p.heard, p.name, p.live, p.holds, p.holding = w.now, from.name, st.live, st.holds, st.holding
 	p.stamp = max(p.stamp, st.stamp)
+	if n.removed && !n.told {
+		n.told = true
+		clear(n.sessions)
+	}
 	n.renewLease(p, st)
 	if st.commands > n.disk.commands { // R60: what one has, the others pull
 		n.disk.commands = st.commands

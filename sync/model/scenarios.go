@@ -82,6 +82,10 @@ var Random = []Scenario{
 		c.Rates.Rot = 0.08
 		c.Refuse = seed%2 == 0
 	}},
+	{Name: "members", About: "nodes that join and are removed", Set: func(c *Config, seed uint64) {
+		c.Rates.Members = 0.08
+		c.QoS2, c.Refuse = seed%2 == 0, seed%3 == 0
+	}},
 	{Name: "liveclone", About: "running processes are duplicated: unsupported, so I1 and I3 are not promised", Set: liveClone},
 }
 

@@ -13,6 +13,7 @@ type chunk struct {
 // wait (R45).
 func (n *node) gather(f *forwarder, c *ledgerCopy, end int64) chunk {
 	ch := chunk{batches: make([][]entry, n.w.Partitions)}
+	late := n.w.nodes[n.w.ledgers[f.ledger].writer].lost // R71
 	to := f.pos
 	f.holding = false
 	for to < end && to-f.pos < transactMost {
@@ -26,7 +27,7 @@ func (n *node) gather(f *forwarder, c *ledgerCopy, end int64) chunk {
 			if ch.batches[p] == nil {
 				ch.parts = append(ch.parts, p)
 			}
-			ch.batches[p] = append(ch.batches[p], entry{ledger: f.ledger, lsn: to, record: r})
+			ch.batches[p] = append(ch.batches[p], entry{ledger: f.ledger, lsn: to, record: r, late: late})
 		}
 		to++
 	}

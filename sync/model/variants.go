@@ -40,6 +40,8 @@ const (
 	HoldBlind                                // R45: time without Kafka counts, and what the node holds itself
 	ResendsAreOvertaken                      // R47: newer publishes do not wait
 	ResendsAreBelieved                       // R47: a record of another ledger is acknowledged unseen
+	RemovedAtOnce                            // R70: a node that is removed is not asked, whether it knows or not
+	LeavesEarly                              // R70: a removed node leaves as soon as it knows
 	CommandsSkip                             // R61: the cursor moves when a command is sent
 )
 
@@ -97,6 +99,10 @@ var Variants = []Scenario{
 		c.Refuse, c.Nodes, c.Rates.Partition = true, 4, 0.2
 	})},
 	{Name: "lease_forgets_old", About: "C19", Within: 100, Set: trap(LeaseForgetsOldLedgers, 2, oldLedger, early)},
+	{Name: "removed_at_once", About: "C23", Within: 100, Set: trap(RemovedAtOnce, 2, removedApart, early)},
+	{Name: "leaves_early", About: "C23", Within: 1000, Set: breaking(LeavesEarly, func(c *Config) {
+		c.Rates.Members, c.QoS2 = 0.3, true
+	})},
 	{Name: "commands_skip", About: "C20", Within: 100, Set: breaking(CommandsSkip, func(c *Config) { c.Commands = true })},
 	{Name: "resends_believed", About: "R47", Within: 100, Set: trap(ResendsAreBelieved, 3, onlyThere, qos2, refusing)},
 	{Name: "no_roll", About: "R16", Within: 100, Set: breaking(NoRoll, cloned)},
