@@ -105,7 +105,7 @@ var copiesExact = []Scenario{
 		w.then(6*sec, func() { w.nodes[0].lost = true })
 	}, func(_ *world, n *Counts) any {
 		return all(noLoss(n), wants(n.Late > 0, "nothing came late"), wants(n.Incomplete == 0, "%d hand-offs are flagged", n.Incomplete))
-	}, early)},
+	}, soon)},
 	{Name: "T34", About: "a node is removed while it is off; what it holds is drained when it returns, and it takes no clients", Set: exactly(3, removedReturns, func(_ *world, n *Counts) any { return noLoss(n) })},
 }
 

@@ -83,13 +83,13 @@ func (w *world) lesserFault() {
 
 // changeMembers removes a node, which may not hear it at once, or adds one.
 func (w *world) changeMembers() {
-	members := 0
+	members := 0 // clones do not count: by R3 they would have a new name, and until then nobody copies to them
 	for _, n := range w.nodes {
-		if !n.removed {
+		if !n.removed && n.name == n.index {
 			members++
 		}
 	}
-	if n := w.nodes[w.rng.IntN(len(w.nodes))]; members > 2 && w.chance(0.5) {
+	if n := w.nodes[w.rng.IntN(len(w.nodes))]; members > max(2, w.MinCopies) && w.chance(0.5) {
 		w.logf(none, nobody, "FAULT: node %d is removed", n.index)
 		n.removed = true
 	} else if len(w.nodes) < w.Nodes+spareNodes {

@@ -86,6 +86,12 @@ var Random = []Scenario{
 		c.Rates.Members = 0.08
 		c.QoS2, c.Refuse = seed%2 == 0, seed%3 == 0
 	}},
+	{Name: "worst", About: "two to six nodes, and every fault at once", Set: func(c *Config, seed uint64) {
+		wide(c, seed)
+		c.lesser()
+		c.Rates.Members, c.Rates.Rot = 0.05, 0.03
+		c.QoS2, c.Commands = seed%2 == 0, seed%3 == 0
+	}},
 	{Name: "liveclone", About: "running processes are duplicated: unsupported, so I1 and I3 are not promised", Set: liveClone},
 }
 
