@@ -14,6 +14,7 @@ import (
 // Names of servers that are treated unlike others, or that targets are about.
 const (
 	tributary         = "tributary"
+	before            = "before" // another build of it
 	limit             = "limit"
 	mosquitto         = "mosquitto"
 	mosquittoAutosave = "mosquitto-1s"
@@ -92,9 +93,13 @@ type starter struct {
 }
 
 func starters(o options, cert *peer.Certificate) []starter {
-	return []starter{
+	all := []starter{
 		{tributary, func(ctx context.Context, dir string) (*peer.Server, error) {
-			return startTributary(ctx, dir, o.compression, cert)
+			program := dir + "/tributary-program"
+			if err := peer.BuildTributary(ctx, program); err != nil {
+				return nil, err
+			}
+			return startTributary(ctx, tributary, program, dir, o.compression, cert)
 		}},
 		{limit, func(ctx context.Context, dir string) (*peer.Server, error) {
 			return peer.Limit(ctx, dir, o.compression)
@@ -105,20 +110,22 @@ func starters(o options, cert *peer.Certificate) []starter {
 		{"nats", peer.NATSDefault},
 		{"mochi", peer.Mochi},
 	}
+	if o.before != "" {
+		all = slices.Insert(all, 1, starter{before, func(ctx context.Context, dir string) (*peer.Server, error) {
+			return startTributary(ctx, before, o.before, dir, o.compression, cert)
+		}})
+	}
+	return all
 }
 
-// startTributary builds and starts a node whose Kafka is away.
-func startTributary(ctx context.Context, dir, compression string, cert *peer.Certificate) (*peer.Server, error) {
-	program := dir + "/tributary-program"
-	if err := peer.BuildTributary(ctx, program); err != nil {
-		return nil, err
-	}
+// startTributary starts a node whose Kafka is away.
+func startTributary(ctx context.Context, name, program, dir, compression string, cert *peer.Certificate) (*peer.Server, error) {
 	away, err := peer.FreeAddr()
 	if err != nil {
 		return nil, err
 	}
 	return peer.Tributary(ctx, peer.Node{
-		Program: program, Dir: dir, Topic: "bench", Brokers: away, Compression: compression, Pressed: true, Certificate: cert,
+		Name: name, Program: program, Dir: dir, Topic: "bench", Brokers: away, Compression: compression, Pressed: true, Certificate: cert,
 	})
 }
 
@@ -179,7 +186,9 @@ func (c *contest) round(ctx context.Context, w int, l load) error {
 }
 
 // speaksTLS says who is compared with TLS.
-func speaksTLS(server string) bool { return server == tributary || server == mosquitto }
+func speaksTLS(server string) bool {
+	return server == tributary || server == before || server == mosquitto
+}
 
 // add presses s for one window.
 func (r *series) add(ctx context.Context, s *peer.Server, b pressure.Broker, window time.Duration, name string, l load) error {

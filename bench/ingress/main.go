@@ -39,6 +39,7 @@ type options struct {
 	loads       []load
 	does        map[string]bool // "idle" and "fanout"
 	servers     string          // names, or ""
+	before      string          // a program, or ""
 	dir         string          // what the servers write goes below it
 	log         io.Writer
 }
@@ -90,6 +91,7 @@ func parse(args []string, log io.Writer) (o options, parent string, err error) {
 	flags.IntVar(&o.rate, "rate", 20_000, "messages a second, for what a subscriber costs")
 	loads := flags.String("loads", strings.Join(allLoads, ","), "which; CONNECTIONSxWINDOW with /0 or /2 for another QoS than 1, or /tls")
 	flags.StringVar(&o.servers, "servers", "", "which; all that are known without it")
+	flags.StringVar(&o.before, "before", "", "another build of tributary, measured in the same turns: what a change brings")
 	flags.StringVar(&o.compression, "compression", "none", "of Tributary's log and the limit's: none, which a node chooses on a disk, or zstd, which it chooses on a card")
 	flags.BoolVar(&o.json, "json", false, "print JSON, on one line")
 	flags.BoolVar(&o.strict, "strict", false, "exit with 1 when a target is missed")

@@ -1,6 +1,7 @@
 package peer
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -27,6 +28,7 @@ func BuildTributary(ctx context.Context, program string, env ...string) error {
 
 // A Node says how to start a Tributary.
 type Node struct {
+	Name    string // of the Server; "" means tributary
 	Program string // made by BuildTributary
 	Dir     string // its data stays here from start to start
 	Topic   string // where all messages go
@@ -63,7 +65,7 @@ topic = "TOPIC"
 
 // Tributary starts a node.
 func Tributary(ctx context.Context, n Node) (*Server, error) {
-	s := Server{Name: "tributary", Durable: true}
+	s := Server{Name: cmp.Or(n.Name, "tributary"), Durable: true}
 	if n.Certificate != nil {
 		var err error
 		if s.Secure, err = n.Certificate.broker(); err != nil {
