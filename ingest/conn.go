@@ -65,6 +65,8 @@ type conn struct {
 	freed    int // places in the v5 window that are free again
 	dirty    bool
 
+	due bool // to be flushed; guarded by Door.flusher
+
 	mu       sync.Mutex // guards what follows
 	cond     sync.Cond  // open, stopping, flushing have changed
 	out      []byte     // to be sent

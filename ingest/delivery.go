@@ -285,6 +285,7 @@ func (o *delivery) batch(c *conn, frame []byte) {
 	o.door.stat.sent.Add(1)
 	if len(c.batch) >= batchBytes {
 		o.hand(c)
+		c.flushNow()
 	}
 }
 
@@ -296,13 +297,14 @@ func (o *delivery) hand(c *conn) {
 }
 
 func (o *delivery) sendTouched() {
-	for i, c := range o.touched {
+	for _, c := range o.touched {
 		o.hand(c)
 		if cap(c.batch) > keepBytes {
 			c.batch = nil // a thousand subscribers that had a burst would hold 64 MiB
 		}
-		o.touched[i] = nil
 	}
+	o.door.flusher.flush(o.touched)
+	clear(o.touched)
 	o.touched = o.touched[:0]
 }
 
