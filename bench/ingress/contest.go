@@ -41,6 +41,7 @@ type contest struct {
 	options
 
 	servers  []*peer.Server
+	starters []starter // of servers
 	disk     *peer.Disk
 	results  map[place]*series
 	syncs    map[load][]float64 // a second, of the bare disk, beside each window
@@ -81,7 +82,7 @@ func startAll(ctx context.Context, o options) (c *contest, err error) {
 		if err != nil {
 			return c, err
 		}
-		c.servers = append(c.servers, s)
+		c.servers, c.starters = append(c.servers, s), append(c.starters, a)
 	}
 	return c, nil
 }
@@ -127,6 +128,22 @@ func startTributary(ctx context.Context, name, program, dir, compression string,
 	return peer.Tributary(ctx, peer.Node{
 		Name: name, Program: program, Dir: dir, Topic: "bench", Brokers: away, Compression: compression, Pressed: true, Certificate: cert,
 	})
+}
+
+// renew starts those anew that write to our log, so that it never gets full.
+func (c *contest) renew(ctx context.Context) error {
+	for i, s := range c.servers {
+		if s.Name != tributary && s.Name != before && s.Name != limit {
+			continue
+		}
+		s.Stop()
+		again, err := c.starters[i].start(ctx, c.dir)
+		if err != nil {
+			return err
+		}
+		c.servers[i] = again
+	}
+	return nil
 }
 
 func (c *contest) stop() {

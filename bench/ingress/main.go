@@ -150,12 +150,15 @@ func measure(ctx context.Context, o options) (report.Report, error) {
 	for w := range o.windows {
 		for _, l := range o.loads {
 			fmt.Fprintf(o.log, "window %d of %d, %v\n", w+1, o.windows, l)
-			if err := c.round(ctx, w, l); err != nil {
+			if err := errors.Join(c.renew(ctx), c.round(ctx, w, l)); err != nil {
 				return report.Report{}, err
 			}
 		}
 		if o.does[fanout] {
 			fmt.Fprintf(o.log, "window %d of %d, %s\n", w+1, o.windows, fanout)
+			if err := c.renew(ctx); err != nil {
+				return report.Report{}, err
+			}
 			c.fanoutRound(ctx, w)
 		}
 		if ctx.Err() != nil {

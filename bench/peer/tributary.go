@@ -3,6 +3,7 @@ package peer
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -10,8 +11,12 @@ import (
 	"strings"
 )
 
-// build compiles a command, in the module that holds the directory module.
+// build compiles a command, in the module that holds the directory module, unless
+// the program is there.
 func build(ctx context.Context, program, module, command string, env ...string) error {
+	if _, err := os.Stat(program); err == nil {
+		return nil
+	}
 	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", program, command)
 	cmd.Dir, cmd.Env = module, append(os.Environ(), env...)
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -37,7 +42,8 @@ type Node struct {
 	// Compression is that of the log, "none" or "zstd"; "" is the default.
 	Compression string
 	// Pressed is a node for many clients, with a log of 1 GiB whose oldest records
-	// are dropped, so that it takes messages for as long as one likes.
+	// are dropped, so that it takes messages for as long as one likes. It starts with
+	// nothing, and with all segments of its log on the disk.
 	Pressed bool
 	// Certificate, if not nil, is for a listener with TLS. A program that does not
 	// know of such is started without.
@@ -77,6 +83,12 @@ func Tributary(ctx context.Context, n Node) (*Server, error) {
 		return nil, err
 	}
 	s.Plain.Addr = addr
+	if n.Pressed {
+		data := filepath.Join(dir, "data")
+		if err := errors.Join(forgetBut(data, segments), emptyRing(filepath.Join(data, segments))); err != nil {
+			return nil, err
+		}
+	}
 	return start(ctx, s, dir, filepath.Clean(n.Program), "run", "-c", file)
 }
 
