@@ -206,12 +206,55 @@ func TestFanoutSpans(t *testing.T) {
 			c.publish(0, 0, "t", fmt.Sprint(i))
 			synctest.Wait()
 			l.commit(nil)
+			<-time.After(linger)
 			synctest.Wait()
 		}
 		c.want(publishPacket(false, 0, 0, "t", "0")...)
 		c.want(publishPacket(false, 0, 0, "t", "2")...)
 		if n := d.Stats().Refused.FanoutError; n != 1 {
 			t.Errorf("%d errors counted, want 1", n)
+		}
+	})
+}
+
+// Messages that come one by one are delivered at once. Those that come all the time
+// are delivered in turns, and at the latest after linger.
+func TestLinger(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, d *Door, l *fakeLog) {
+		c := pipe(t, d).enter(dialled{id: "dev"})
+		c.send(subscribePacket(false, 1, "t", 0)...)
+		c.want(0x90, 3, 0, 1, 0)
+		<-time.After(linger)
+		publish := func(payload string) {
+			c.publish(0, 0, "t", payload)
+			synctest.Wait()
+			l.commit(nil)
+		}
+		for range 3 {
+			began := time.Now()
+			publish("alone")
+			c.want(publishPacket(false, 0, 0, "t", "alone")...)
+			if took := time.Since(began); took != 0 {
+				t.Errorf("a message by itself waited for %v", took)
+			}
+			<-time.After(linger)
+		}
+		readings := func() int {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			return l.reads
+		}
+		before := readings()
+		began := time.Now()
+		for i := range 10 {
+			publish(fmt.Sprint(i))
+			<-time.After(linger / 10)
+		}
+		for i := range 10 {
+			c.want(publishPacket(false, 0, 0, "t", fmt.Sprint(i))...)
+		}
+		if took, turns := time.Since(began), readings()-before; took > linger+linger/10 || turns > 2 {
+			t.Errorf("10 messages in %v took %d turns and %v", linger, turns, took)
 		}
 	})
 }
