@@ -48,6 +48,7 @@ type contest struct {
 	sync50   map[load][]float64 // milliseconds
 	idleKB   map[string]float64 // per connection
 	extra    map[string]*fanouts
+	stalls   map[string]*stalls
 	failures map[string]string // why something was given up, by what it was
 	missing  []string          // what was not measured
 }
@@ -57,7 +58,7 @@ type contest struct {
 func startAll(ctx context.Context, o options) (c *contest, err error) {
 	c = &contest{
 		options: o, results: map[place]*series{}, syncs: map[load][]float64{}, sync50: map[load][]float64{},
-		idleKB: map[string]float64{}, extra: map[string]*fanouts{}, failures: map[string]string{},
+		idleKB: map[string]float64{}, extra: map[string]*fanouts{}, stalls: map[string]*stalls{}, failures: map[string]string{},
 	}
 	if c.disk, err = peer.NewDisk(o.dir); err != nil {
 		return c, err
