@@ -14,11 +14,14 @@ import (
 	"github.com/tributary-edge/tributary/log/record"
 )
 
-// linger is how long the delivery rests after a turn when nothing but new messages
-// waits: at 20,000 of them a second there are several groups in that time, and each
-// turn wakes a processor and ends with a write to each subscriber. A message that
-// comes by itself does not wait for it.
-const linger = 2 * time.Millisecond
+// linger is how long the delivery rests after a turn that had many messages, when
+// nothing but new ones waits: at 20,000 of them a second there are several groups in
+// that time, and each turn wakes a processor and ends with a write to each
+// subscriber. Where messages come one by one, as questions and answers do, none waits.
+const (
+	linger = 2 * time.Millisecond
+	many   = 16
+)
 
 const (
 	batchBytes = 32 << 10 // QoS 0 messages for one client are handed over together
@@ -49,6 +52,7 @@ type delivery struct {
 	// Touched by run alone.
 	ctx     context.Context //nolint:containedctx // of run, for the reads
 	pages   pages
+	gave    int // records, in the turn that was last
 	touched []*conn
 	frames  frames
 	turns   map[share]int // of shared subscriptions: whose turn it is
@@ -113,6 +117,9 @@ func (o *delivery) run(ctx context.Context) {
 			return
 		case <-o.wake:
 		case <-o.news:
+			if o.gave < many {
+				break
+			}
 			select {
 			case <-ctx.Done():
 				return
@@ -120,9 +127,12 @@ func (o *delivery) run(ctx context.Context) {
 			case <-rest.C:
 			}
 		}
+		o.gave = 0
 		for o.step() && ctx.Err() == nil {
 		}
-		rest.Reset(linger)
+		if o.gave >= many {
+			rest.Reset(linger)
+		}
 	}
 }
 
@@ -177,6 +187,7 @@ func (o *delivery) deliver(j *job) tributary.LSN {
 			o.give(j.ledger, e, now)
 		}
 	}
+	o.gave += len(chunk.Entries)
 	next := min(chunk.Next, j.to) // want may have made the job longer meanwhile: what is beyond j.to was not given to anybody
 	o.door.sessions.Passed(j.ledger, next-1)
 	return next

@@ -206,7 +206,6 @@ func TestFanoutSpans(t *testing.T) {
 			c.publish(0, 0, "t", fmt.Sprint(i))
 			synctest.Wait()
 			l.commit(nil)
-			<-time.After(linger)
 			synctest.Wait()
 		}
 		c.want(publishPacket(false, 0, 0, "t", "0")...)
@@ -217,44 +216,50 @@ func TestFanoutSpans(t *testing.T) {
 	})
 }
 
-// Messages that come one by one are delivered at once. Those that come all the time
-// are delivered in turns, and at the latest after linger.
+// Messages that come one by one are delivered at once. Behind a crowd they are
+// delivered together, and at the latest after linger.
 func TestLinger(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, d *Door, l *fakeLog) {
 		c := pipe(t, d).enter(dialled{id: "dev"})
 		c.send(subscribePacket(false, 1, "t", 0)...)
 		c.want(0x90, 3, 0, 1, 0)
-		<-time.After(linger)
-		publish := func(payload string) {
-			c.publish(0, 0, "t", payload)
-			synctest.Wait()
-			l.commit(nil)
-		}
-		for range 3 {
-			began := time.Now()
-			publish("alone")
-			c.want(publishPacket(false, 0, 0, "t", "alone")...)
-			if took := time.Since(began); took != 0 {
-				t.Errorf("a message by itself waited for %v", took)
-			}
-			<-time.After(linger)
-		}
 		readings := func() int {
 			l.mu.Lock()
 			defer l.mu.Unlock()
 			return l.reads
 		}
-		before := readings()
-		began := time.Now()
-		for i := range 10 {
-			publish(fmt.Sprint(i))
-			<-time.After(linger / 10)
+		round := func(commitAll bool, n int) (took time.Duration, turns int) {
+			began, before := time.Now(), readings()
+			for i := range n {
+				c.publish(0, 0, "t", fmt.Sprint(i))
+				synctest.Wait()
+				if !commitAll || i == n-1 {
+					l.commit(nil)
+					synctest.Wait()
+				}
+			}
+			for i := range n {
+				c.want(publishPacket(false, 0, 0, "t", fmt.Sprint(i))...)
+			}
+			return time.Since(began), readings() - before
 		}
-		for i := range 10 {
-			c.want(publishPacket(false, 0, 0, "t", fmt.Sprint(i))...)
+		check := func(what string, took, wantTook time.Duration, turns, wantTurns int) {
+			if took != wantTook || turns != wantTurns {
+				t.Errorf("%s: %v and %d turns, want %v and %d", what, took, turns, wantTook, wantTurns)
+			}
 		}
-		if took, turns := time.Since(began), readings()-before; took > linger+linger/10 || turns > 2 {
-			t.Errorf("10 messages in %v took %d turns and %v", linger, turns, took)
+		for range 2 {
+			took, turns := round(false, 10)
+			check("one by one", took, 0, turns, 10)
+			took, turns = round(true, many)
+			check("a crowd", took, 0, turns, 1)
+			took, turns = round(false, 10)
+			check("behind a crowd", took, linger, turns, 1)
+			took, turns = round(true, many)
+			check("another crowd", took, 0, turns, 1)
+			<-time.After(linger)
+			took, turns = round(false, 10)
+			check("long after a crowd", took, 0, turns, 10)
 		}
 	})
 }
