@@ -51,6 +51,7 @@ type recent struct {
 //
 // After a restart it is filled from the end of the log.
 type recents struct {
+	seed  maphash.Seed  // of fingerprints, which this process alone needs
 	epoch atomic.Uint64 // moves when a group has failed: then nobody knows what is in the log
 
 	mu  sync.Mutex // guards all
@@ -61,7 +62,7 @@ type recents struct {
 // are more, those that have not come for long are forgotten.
 const maxRecents = 50_000
 
-func newRecents() *recents { return &recents{all: map[string]*recent{}} }
+func newRecents() *recents { return &recents{seed: maphash.MakeSeed(), all: map[string]*recent{}} }
 
 // of returns what is remembered of a client that connects: nothing, if its session
 // is a new one.
@@ -137,30 +138,24 @@ func (r *recent) has(p fingerprint, settled int64) bool {
 	})
 }
 
-// hashSeed is what fingerprints begin with. They are of this process alone, for
-// they are made of every QoS 1 message, and this is by far the quickest hash.
-//
-//nolint:gochecknoglobals // a constant of the process
-var hashSeed = maphash.MakeSeed()
-
-// fingerprintOf returns the fingerprint of a message: of all that its record has,
-// but for its time.
-func fingerprintOf(r *record.Record) fingerprint {
+// fingerprint returns the fingerprint of a message: of all that its record has,
+// but for its time. It is made of every QoS 1 message, and this is the quickest hash.
+func (r *recents) fingerprint(m *record.Record) fingerprint {
 	var p fingerprint
 	var sum uint64
 	mix := func(hash uint64) { sum = bits.RotateLeft64(sum, 23)*0x9e3779b97f4a7c15 ^ hash } // by place: b, a is not a, b
-	for i := range r.Headers {
-		h := &r.Headers[i]
+	for i := range m.Headers {
+		h := &m.Headers[i]
 		switch h.Key {
 		case headerPacketID:
 			p.pid = binary.BigEndian.Uint16(h.Value)
 		case headerDeadReason: // depends on the routes, which may have changed
 		default:
-			mix(maphash.String(hashSeed, h.Key))
-			mix(maphash.Bytes(hashSeed, h.Value))
+			mix(maphash.String(r.seed, h.Key))
+			mix(maphash.Bytes(r.seed, h.Value))
 		}
 	}
-	mix(maphash.Bytes(hashSeed, r.Value))
+	mix(maphash.Bytes(r.seed, m.Value))
 	p.sum = uint32(sum >> 32)
 	return p
 }
@@ -172,7 +167,7 @@ func (r *recents) replay(e *record.Entry, now time.Time) {
 		return
 	}
 	one := r.of(string(e.Header(headerClientID)), true, now)
-	one.add(fingerprintOf(&e.Record), 0)
+	one.add(r.fingerprint(&e.Record), 0)
 }
 
 // again says whether a QoS 1 message with DUP is in the log already. If it is

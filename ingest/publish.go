@@ -89,7 +89,7 @@ func (d *Door) publish0(c *conn, m *message) bool {
 
 func (d *Door) publish1(c *conn, m *message) bool {
 	r := c.fill(m, true)
-	p := fingerprintOf(r)
+	p := d.recents.fingerprint(r)
 	if m.dup && d.again(c, p) {
 		d.stat.resent.Add(1)
 		c.send(packet.TypePuback<<4, 2, byte(m.pid>>8), byte(m.pid))
