@@ -20,6 +20,7 @@ type session struct {
 	clusterID    string
 	known        map[string]bool // topics that exist and may be written to
 	out          outgoing        // what the current transaction sends
+	describes    *bool           // whether Kafka knows DescribeProducers; nil: not asked yet
 
 	id           int64 // the producer id and epoch that our position was read under,
 	epoch        int16 // or that Kafka gave us for our own commit since
@@ -78,6 +79,10 @@ func (s *session) open(ctx context.Context) error {
 	}
 	if breakFence {
 		at = early
+		at.hanging = nil
+	}
+	if at.hanging != nil {
+		return s.resolve(ctx, at)
 	}
 	return s.resume(ctx, at)
 }
