@@ -2,6 +2,7 @@ package uplink
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -19,18 +20,19 @@ import (
 // the fence. Before Kafka answers InitProducerID, it ends what the transactional id
 // has open, and writes into each partition of it a marker that says how. Where a
 // marker is missing Kafka has lost it, and brings it by nothing that it does
-// itself: no timeout, no restart. Kafka 4.2 and 4.3 lose those of partitions
-// without a leader at that moment (KAFKA-20734), e.g. of all when a cluster of one
-// broker comes back from a crash.
+// itself: no timeout, no restart. Kafka 4.3 loses those of partitions without a
+// leader at that moment (KAFKA-20734), e.g. of all when a cluster of one broker
+// comes back from a crash.
 //
 // Kafka may have said that it is committed, so to abort it could lose records, and
 // to leave it open holds up the ledger and the readers of its topics.
 type hanging struct {
-	partition int32 // of the positions topic
+	topic     string
+	partition int32
 	id        int64 // the producer id
 	epoch     int16
-	offset    int64 // of the position record
-	value     []byte
+	offset    int64    // where it is open from, or a later one
+	value     []byte   // of the position record
 	position  position // in value
 }
 
@@ -44,7 +46,7 @@ func (s *session) resolve(ctx context.Context, at found) error {
 	if at.ok {
 		from = tributary.LSN(at.position.Next)
 	}
-	stuck := &hangingError{hanging: *h, from: from}
+	stuck := &hangingError{hanging: *h, ledger: s.src.Ledger(), from: from}
 	switch {
 	case h.id == s.id && h.epoch >= s.epoch:
 		return fmt.Errorf("somebody writes positions under epoch %d, and ours is %d: %w", h.epoch, s.epoch, kerr.ProducerFenced)
@@ -66,6 +68,8 @@ func (s *session) resolve(ctx context.Context, at found) error {
 	case commit:
 	case from < s.src.Base():
 		return stuck.because("this node holds the ledger only from record %d", s.src.Base())
+	case was.short:
+		return stuck.because("this node has lost the end of the ledger")
 	default:
 		if commit, err = s.decide(ctx, stuck, was, partitions); err != nil {
 			return err
@@ -82,6 +86,7 @@ type carried struct {
 	from, next tributary.LSN
 	lsns       map[tributary.LSN]bool
 	whole      bool     // lsns is all of it
+	short      bool     // the ledger ends before next on this node
 	topics     []string // where those may be
 }
 
@@ -97,7 +102,8 @@ func (s *session) carried(ctx context.Context, from, next tributary.LSN) (carrie
 	for from < next {
 		c, err := s.src.Read(ctx, from, s.cfg.BatchBytes)
 		if ended(err) {
-			return out, fmt.Errorf("a transaction up to record %d hangs in Kafka: %w", next, errBeyond)
+			out.whole, out.short = false, true
+			break
 		}
 		if err != nil {
 			return out, fmt.Errorf("read the log at record %d: %w", from, err)
@@ -151,7 +157,7 @@ func (s *session) partitions(ctx context.Context, names []string) ([]extent, err
 // nobody has seen it, and it can be sent again. Neither can be said if a part of it
 // is in force and another part is missing.
 func (s *session) decide(ctx context.Context, stuck *hangingError, was carried, partitions []extent) (bool, error) {
-	open, inForce := map[tributary.LSN]bool{}, map[tributary.LSN]bool{}
+	open, inForce := map[tributary.LSN]int{}, map[tributary.LSN]int{}
 	states, err := s.producers(ctx, partitions)
 	if err != nil {
 		return false, stuck.unless(err, was.topics)
@@ -165,14 +171,14 @@ func (s *session) decide(ctx context.Context, stuck *hangingError, was carried, 
 			return false, stuck.unless(err, []string{e.topic})
 		}
 	}
-	for lsn := range open {
-		if lsn < was.from || lsn >= was.next {
-			return false, stuck.because("record %d hangs as well", lsn)
+	for lsn, copies := range open {
+		if lsn < was.from || lsn >= was.next || copies > 1 || inForce[lsn] > 0 {
+			return false, stuck.because("record %d hangs there %d times, and is committed %d times", lsn, copies, inForce[lsn])
 		}
 	}
 	missing := 0
 	for lsn := range was.lsns {
-		if !open[lsn] && !inForce[lsn] {
+		if open[lsn]+inForce[lsn] == 0 {
 			missing++
 		}
 	}
@@ -216,7 +222,7 @@ func (s *session) endHanging(ctx context.Context, commit bool, partitions []exte
 	for _, t := range added.Topics {
 		for _, p := range t.Partitions {
 			if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
-				return fmt.Errorf("end a hanging transaction: add partition %d of %s: %w", p.Partition, t.Topic, err)
+				return fmt.Errorf("end a hanging transaction in partition %d: %w", p.Partition, addError(t.Topic, err))
 			}
 		}
 	}
@@ -232,6 +238,14 @@ func (s *session) endHanging(ctx context.Context, commit bool, partitions []exte
 	return fmt.Errorf("a transaction was hanging, and has been ended: %w", errRemedy)
 }
 
+// addError is why a partition could not be added to a transaction.
+func addError(topic string, err error) error {
+	if errors.Is(err, kerr.TopicAuthorizationFailed) {
+		return &topicError{topic, err}
+	}
+	return err
+}
+
 func byTopic(partitions []extent) map[string][]int32 {
 	out := map[string][]int32{}
 	for _, e := range partitions {
@@ -243,7 +257,8 @@ func byTopic(partitions []extent) map[string][]int32 {
 // hangingError says that a transaction hangs, and why a person has to decide.
 type hangingError struct {
 	hanging
-	from   tributary.LSN
+	ledger tributary.LedgerID
+	from   tributary.LSN // all before is committed
 	why    string
 	unread []string // topics that we may not read
 }
@@ -263,8 +278,8 @@ func (e *hangingError) unless(err error, topics []string) error {
 }
 
 func (e *hangingError) Error() string {
-	return fmt.Sprintf("the transaction with the records %d to %d hangs: in partition %d of the positions topic it is open from offset %d (producer id %d, epoch %d); %s",
-		e.from, max(e.position.Next, 1)-1, e.partition, e.offset, e.id, e.epoch, e.why)
+	return fmt.Sprintf("a transaction hangs: in partition %d of topic %s it is open from offset %d (producer id %d, epoch %d), and %s",
+		e.partition, e.topic, e.offset, e.id, e.epoch, e.why)
 }
 
 // explainHanging says what a person can do. To abort it by hand is right only if
@@ -272,7 +287,7 @@ func (e *hangingError) Error() string {
 func explainHanging(e *hangingError, c Config) trouble {
 	brokers := strings.Join(c.Brokers, ",")
 	what := fmt.Sprintf("Kafka has lost the end of a transaction of this gateway: in partition %d of topic %s it is open from offset %d (producer id %d, epoch %d), and %s",
-		e.partition, c.PositionsTopic, e.offset, e.id, e.epoch, e.why)
+		e.partition, e.topic, e.offset, e.id, e.epoch, e.why)
 	if len(e.unread) > 0 {
 		commands := make([]string, len(e.unread))
 		for i, name := range e.unread {
@@ -280,7 +295,8 @@ func explainHanging(e *hangingError, c Config) trouble {
 		}
 		return trouble{what, "Ask the Kafka team to let it read them, and it ends the transaction by itself: " + strings.Join(commands, "; ")}
 	}
-	return trouble{what, fmt.Sprintf("Kafka will not end it by itself. Ask the Kafka team for kafka-transactions --bootstrap-server %s find-hanging --broker-id ID, which lists all partitions that it hangs in. "+
-		"Only if none of its records %d to %d is committed anywhere, abort it in every one of them, the positions last: kafka-transactions --bootstrap-server %s abort --topic %s --partition %d --start-offset %d; "+
-		"this gateway then sends them again.", brokers, e.from, max(e.position.Next, 1)-1, brokers, c.PositionsTopic, e.partition, e.offset)}
+	return trouble{what, fmt.Sprintf("Kafka will not end it by itself. Ask the Kafka team which partitions it hangs in: kafka-transactions --bootstrap-server %s find-hanging --broker-id ID. "+
+		"Only if no record of ledger %v from %d on is committed in any topic, let them abort it in all of these, this one last, and this gateway sends the records again: "+
+		"kafka-transactions --bootstrap-server %s abort --topic %s --partition %d --start-offset %d",
+		brokers, e.ledger, e.from, brokers, e.topic, e.partition, e.offset)}
 }

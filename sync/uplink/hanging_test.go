@@ -23,7 +23,8 @@ type forgetful struct {
 	mu    sync.Mutex
 	on    bool
 	said  *kerr.Error // what EndTxn is answered; nil: that it is committed
-	ended int         // transactions whose end was lost
+	hangs bool
+	held  bool // nobody gets a producer id, until release
 	id    int64
 	real  int16 // the epoch that kfake knows
 	told  int16 // the epoch that was given out last
@@ -55,15 +56,15 @@ func (f *forgetful) lose(said *kerr.Error) {
 // endTxn answers for nothing, but for what ends a transaction that hangs.
 func (f *forgetful) endTxn(kreq kmsg.Request) kmsg.Response {
 	req := kreq.(*kmsg.EndTxnRequest)
-	if f.ended > 0 {
+	if f.hangs {
 		req.ProducerEpoch = f.real
-		f.on, f.ended = false, 0
+		f.on, f.hangs = false, false
 		return nil
 	}
 	if !f.on {
 		return nil
 	}
-	f.ended++
+	f.hangs, f.held = true, true
 	f.id, f.real, f.told = req.ProducerID, req.ProducerEpoch, req.ProducerEpoch+1
 	resp := req.ResponseKind().(*kmsg.EndTxnResponse)
 	resp.ProducerID, resp.ProducerEpoch = f.id, f.told
@@ -74,17 +75,21 @@ func (f *forgetful) endTxn(kreq kmsg.Request) kmsg.Response {
 }
 
 func (f *forgetful) initProducerID(kreq kmsg.Request) kmsg.Response {
-	if f.ended == 0 {
+	if !f.hangs {
 		return nil
 	}
-	f.told++
 	resp := kreq.ResponseKind().(*kmsg.InitProducerIDResponse)
+	if f.held {
+		resp.ErrorCode = kerr.UnknownServerError.Code
+		return resp
+	}
+	f.told++
 	resp.ProducerID, resp.ProducerEpoch = f.id, f.told
 	return resp
 }
 
 func (f *forgetful) addPartitions(kreq kmsg.Request) kmsg.Response {
-	if req := kreq.(*kmsg.AddPartitionsToTxnRequest); f.ended > 0 && req.ProducerID == f.id {
+	if req := kreq.(*kmsg.AddPartitionsToTxnRequest); f.hangs && req.ProducerID == f.id {
 		req.ProducerEpoch = f.real
 	}
 	return nil
@@ -101,26 +106,29 @@ func hang(t *testing.T, c *kfake.Cluster, cfg Config, l *ledger, said *kerr.Erro
 	watch.until(t, "commit", committed(10))
 	f.lose(said)
 	l.fill("a", 20, 20)
-	f.await(t)
-	_ = stop()
+	f.await(t, stop)
 	l.fill("a", 30, 10)
 	return f
 }
 
-// await waits until the end of a transaction is lost.
-func (f *forgetful) await(t *testing.T) {
+// await stops a forwarder when the end of a transaction is lost.
+func (f *forgetful) await(t *testing.T, stop func() error) {
 	t.Helper()
 	for deadline := time.Now().Add(30 * time.Second); ; <-time.After(time.Millisecond) {
 		f.mu.Lock()
-		lost := f.ended > 0
+		hangs := f.hangs
 		f.mu.Unlock()
-		if lost {
-			return
+		if hangs {
+			break
 		}
 		if time.Now().After(deadline) {
 			t.Fatal("nothing hangs")
 		}
 	}
+	_ = stop()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.held = false
 }
 
 // checkHanging forwards the rest of l, and fails unless every record is there once
@@ -169,8 +177,7 @@ func TestHangingIsAborted(t *testing.T) {
 	l.fill("b", 10, 10)
 	cfg.Linger = time.Second // both in one transaction
 	stop := start(t, quick(t, cfg, l, newLog()))
-	f.await(t)
-	_ = stop()
+	f.await(t, stop)
 	if err := errors.Join(c.DeleteTopic("b"), c.CreateTopic("b", 4, nil)); err != nil {
 		t.Fatal(err)
 	}

@@ -77,7 +77,7 @@ const lookBack = 1 << 20
 
 // look adds the records of the ledger that a partition has: to open those in our
 // open transaction, and to inForce the committed ones from the LSN from on.
-func (s *session) look(ctx context.Context, e extent, state producer, from tributary.LSN, open, inForce map[tributary.LSN]bool) error {
+func (s *session) look(ctx context.Context, e extent, state producer, from tributary.LSN, open, inForce map[tributary.LSN]int) error {
 	one := []extent{e}
 	if err := s.measure(ctx, e.topic, one); err != nil {
 		return err
@@ -135,10 +135,11 @@ func (s *session) look(ctx context.Context, e extent, state producer, from tribu
 	return nil
 }
 
-func note(set map[tributary.LSN]bool, lsns []tributary.LSN, from tributary.LSN) {
+// note counts the LSNs from from on.
+func note(copies map[tributary.LSN]int, lsns []tributary.LSN, from tributary.LSN) {
 	for _, lsn := range lsns {
 		if lsn >= from {
-			set[lsn] = true
+			copies[lsn]++
 		}
 	}
 }
@@ -184,7 +185,7 @@ func (s *session) remains(ctx context.Context, partitions []extent) error {
 		if state.epoch >= s.epoch {
 			return fmt.Errorf("somebody writes to %s under epoch %d, and ours is %d: %w", e.topic, state.epoch, s.epoch, kerr.ProducerFenced)
 		}
-		open, inForce := map[tributary.LSN]bool{}, map[tributary.LSN]bool{}
+		open, inForce := map[tributary.LSN]int{}, map[tributary.LSN]int{}
 		if err := s.look(ctx, e, state, s.pos.Next, open, inForce); err != nil {
 			return err
 		}
@@ -200,8 +201,9 @@ func (s *session) remains(ctx context.Context, partitions []extent) error {
 		case 0:
 			abort = append(abort, e)
 		default:
-			return fmt.Errorf("partition %d of %s has a transaction of producer id %d open from offset %d, of which %d records are committed, and %d are not: %w",
-				e.partition, e.topic, s.id, state.open, committed, len(open)-committed, kerr.InvalidTxnState)
+			h := hanging{topic: e.topic, partition: e.partition, id: s.id, epoch: state.epoch, offset: state.open}
+			stuck := &hangingError{hanging: h, ledger: s.src.Ledger(), from: s.pos.Next}
+			return stuck.because("%d of its records are committed by their position, and %d are not", committed, len(open)-committed)
 		}
 	}
 	for _, part := range []struct {

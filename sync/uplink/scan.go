@@ -234,7 +234,7 @@ func (s *session) lastUnstable(ctx context.Context, e extent) (value []byte, ok 
 		case !r.Attrs.IsTransactional():
 			value, ok = r.Value, true
 		default:
-			undecided[r.ProducerID] = &hanging{partition: e.partition, id: r.ProducerID, epoch: r.ProducerEpoch, offset: r.Offset, value: r.Value}
+			undecided[r.ProducerID] = &hanging{topic: e.topic, partition: e.partition, id: r.ProducerID, epoch: r.ProducerEpoch, offset: r.Offset, value: r.Value}
 		}
 	})
 	for _, h := range undecided {
