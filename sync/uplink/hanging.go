@@ -270,6 +270,9 @@ func (e *hangingError) because(format string, args ...any) error {
 
 // unless returns e if Kafka does not let us look at topics, and err otherwise.
 func (e *hangingError) unless(err error, topics []string) error {
+	if errors.Is(err, errTooFar) {
+		return e.because("%v", err)
+	}
 	if !isUntold(err) {
 		return err
 	}

@@ -167,6 +167,34 @@ func TestHangingIsCommitted(t *testing.T) {
 	}
 }
 
+// U1: a ledger is done when its last transaction is seen to be in force.
+func TestHangingAtTheEnd(t *testing.T) {
+	for name, topic := range map[string]string{"all": "", "in its topic": "tributary.positions"} {
+		t.Run(name, func(t *testing.T) {
+			c := cluster(t, kfake.NumBrokers(1), kfake.SeedTopics(4, "a"))
+			l, cfg := newLedger(), config(c)
+			f := newForgetful(c)
+			f.lose(nil)
+			l.fill("a", 60, 60)
+			l.close()
+			done := make(chan error, 1)
+			go func() { done <- quick(t, cfg, l, newLog()).run(t.Context()) }()
+			f.await(t, func() error {
+				if topic != "" {
+					f.mark(t, true, topic, hashPartition(cfg.positionKey(l.id), 16))
+				}
+				return nil
+			})
+			if err := <-done; err != nil {
+				t.Fatal(err)
+			}
+			if n := len(readCommitted(t, c.ListenAddrs(), "a")); n != 60 {
+				t.Errorf("the ledger is done, and %d of 60 records are in force", n)
+			}
+		})
+	}
+}
+
 // U1: one of which records are missing is aborted, and its records are sent again.
 func TestHangingIsAborted(t *testing.T) {
 	c := cluster(t, kfake.NumBrokers(1), kfake.SeedTopics(4, "a", "b"))

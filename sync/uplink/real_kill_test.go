@@ -58,7 +58,7 @@ func (k *mortal) start(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer out.Close()
+	defer func() { _ = out.Close() }()
 	k.cmd = exec.Command("../../deploy/kafka-dev/kafka.sh", "run")
 	k.cmd.Env = append(os.Environ(), "KAFKA_PORT="+k.port, "KAFKA_CTRL_PORT="+k.ctrl, "KAFKA_DIR="+k.dir, "KAFKA_ACL=",
 		// Kafka's default: the longer a broker cannot come back, the more often it has

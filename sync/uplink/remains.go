@@ -3,6 +3,7 @@ package uplink
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -110,8 +111,14 @@ func (s *session) look(ctx context.Context, e extent, state producer, from tribu
 	if state.open >= 0 {
 		return nil // what is before belongs to earlier transactions
 	}
-	end := begin
-	for window := int64(firstWindow); end > e.start && begin-end < lookBack; window *= 8 {
+	return s.lookBehind(ctx, e, from, inForce)
+}
+
+// lookBehind is look for what is stable, read backwards until it gets to records
+// before from.
+func (s *session) lookBehind(ctx context.Context, e extent, from tributary.LSN, inForce map[tributary.LSN]int) error {
+	end := e.stable
+	for window := int64(firstWindow); end > e.start && e.stable-end < lookBack; window *= 8 {
 		start, older := max(end-window, e.start), false
 		var seen []tributary.LSN
 		err := s.scan(ctx, e, start, end, levelCommitted, func(r *kgo.Record) {
@@ -130,12 +137,14 @@ func (s *session) look(ctx context.Context, e extent, state producer, from tribu
 		end = start
 	}
 	if end > e.start {
-		return fmt.Errorf("partition %d of %s has no record of this ledger in the last %d: %w", e.partition, e.topic, lookBack, kerr.OffsetOutOfRange)
+		return fmt.Errorf("partition %d of %s: %w", e.partition, e.topic, errTooFar)
 	}
 	return nil
 }
 
-// note counts the LSNs from from on.
+var errTooFar = errors.New("what this gateway has sent there is more than a million records back")
+
+// note counts those LSNs that are not before from.
 func note(copies map[tributary.LSN]int, lsns []tributary.LSN, from tributary.LSN) {
 	for _, lsn := range lsns {
 		if lsn >= from {
@@ -158,6 +167,29 @@ func (s *session) lsnOf(r *kgo.Record) (lsn tributary.LSN, ok bool) {
 		}
 	}
 	return lsn, ok && mine
+}
+
+// sentTo returns the topics of the current transaction, without the positions.
+func (s *session) sentTo() map[string]bool {
+	names := map[string]bool{}
+	for i := range s.out.records {
+		names[s.out.records[i].Topic] = true
+	}
+	return names
+}
+
+// confirm sees that no partition of the last commit has lost its marker. After the
+// fence Kafka has written all that it will ever write.
+func (s *session) confirm(ctx context.Context) error {
+	partitions, err := s.partitions(ctx, s.unconfirmed)
+	if err != nil {
+		return err
+	}
+	if err := s.remains(ctx, partitions); err != nil {
+		return err
+	}
+	s.unconfirmed = nil
+	return nil
 }
 
 // remains ends what hangs of our producer id in topics that s is about to send to:

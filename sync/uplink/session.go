@@ -84,7 +84,10 @@ func (s *session) open(ctx context.Context) error {
 	if at.hanging != nil {
 		return s.resolve(ctx, at)
 	}
-	return s.resume(ctx, at)
+	if err := s.resume(ctx, at); err != nil {
+		return err
+	}
+	return s.confirm(ctx)
 }
 
 // fence makes all earlier forwarders of the ledger harmless.
@@ -208,6 +211,11 @@ func (s *session) forward(ctx context.Context) error {
 				}
 				return err
 			}
+		}
+		if l.ended && s.unconfirmed != nil {
+			// Kafka answers a commit before it has written the markers. After this
+			// ledger nobody would come to see that they are there.
+			return fmt.Errorf("look whether all of the ledger is in force: %w", errRemedy)
 		}
 		if l.ended {
 			return nil
