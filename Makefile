@@ -143,7 +143,7 @@ test-clients: ## the MQTT clients of others against a node: mosquitto, and paho 
 test-crash: ## SEEDS random lives of a log with power cuts and a failing disk (default 1000000: 20 minutes on 2 cores)
 	SEEDS=$(SEEDS) $(GO) test -count=1 -timeout 24h -v -run '^TestCrash$$' ./log/store/
 
-test-model: ## SEEDS random lives of a whole site, and each rule broken on purpose (default 1000000: about an hour on 2 cores)
+test-model: ## SEEDS random lives of a whole site, and each rule broken on purpose (default 1000000: up to an hour on 2 cores)
 	SEEDS=$(SEEDS) $(GO) test -count=1 -timeout 24h -v ./sync/model/
 
 test-powercut: ## ROUNDS power cuts, half on ext4, half on XFS (root; FS=ext4 for one alone)

@@ -10,7 +10,9 @@
 // has to do what this does.
 //
 // Read it in this order: ledger and disk (what is kept), network and kafka
-// (what is outside), node, replicate, ack, catchup and trim (copies),
+// (what is outside), node, replicate, ack, catchup and roll (copies),
 // forwarder, transact, watch and hold (the way to Kafka), device, session,
-// handoff and commands (devices), then faults, scenarios, variants and check.
+// handoff, leave and commands (devices and members); then faults and
+// scenarios, script, exact_* and traps (what happens), variants (what is broken
+// on purpose), and oracle and check (what is asked of it).
 package model

@@ -29,7 +29,7 @@ type forwarder struct {
 	unclear bool // a request of this epoch had no answer, and may still arrive
 }
 
-// end is up to where the node forwards a ledger: R22.
+// forwardable is up to where the node forwards a ledger: R22.
 func (n *node) forwardable(l ledgerNo) int64 {
 	c := n.disk.copyOf(l)
 	switch {

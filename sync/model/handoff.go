@@ -214,7 +214,7 @@ func (h *handoff) finish(silent []bool) {
 		}
 		n.openSession(h.s)
 	}
-	if n.w.broken(HandoffBeforeFsync) {
+	if n.w.broken(HandoffBeforeFsync | LooksUnflushed) {
 		open()
 		return
 	}

@@ -108,12 +108,18 @@ func TestExact(t *testing.T) {
 // as many as SEEDS says, over all of them.
 func each(t *testing.T, scenarios []Scenario, n, part uint64) {
 	t.Helper()
-	if only := os.Getenv("SCENARIO"); only != "" {
-		scenarios = slices.DeleteFunc(slices.Clone(scenarios), func(s Scenario) bool { return s.Name != only })
-		part = 1
+	if os.Getenv("VARIANT") != "" {
+		t.Skip("VARIANT asks for TestVariants alone")
 	}
-	if len(scenarios) == 0 {
-		return // it is one of the others
+	if only := os.Getenv("SCENARIO"); only != "" {
+		other := func(s Scenario) bool { return s.Name != only }
+		scenarios, part = slices.DeleteFunc(slices.Clone(scenarios), other), 1
+		if len(slices.DeleteFunc(slices.Concat(Random, Exact()), other)) == 0 {
+			t.Fatalf("there is no scenario %s", only)
+		}
+		if len(scenarios) == 0 {
+			t.Skipf("%s is one of the other scenarios", only)
+		}
 	}
 	if many, is := number(t, "SEEDS"); is {
 		n = max(many/part/uint64(len(scenarios)), 1)
@@ -170,11 +176,15 @@ func TestTakeOverOnSilenceIsDear(t *testing.T) {
 //
 //	VARIANT=no_reinit go test -v -run TestVariants ./sync/model/   explains what it finds
 func TestVariants(t *testing.T) {
-	only := os.Getenv("VARIANT")
+	if os.Getenv("SCENARIO") != "" {
+		t.Skip("SCENARIO asks for one that keeps the rules")
+	}
+	only, known := os.Getenv("VARIANT"), false
 	for _, s := range Variants {
 		if only != "" && only != s.Name {
 			continue
 		}
+		known = true
 		from, to := uint64(1), 1+uint64(s.Within)
 		if one, is := number(t, "SEED"); is && only != "" {
 			from, to = one, one+1
@@ -187,5 +197,8 @@ func TestVariants(t *testing.T) {
 		case only != "":
 			t.Log(Explain(s, a.bad[0]))
 		}
+	}
+	if !known {
+		t.Errorf("there is no variant %s", only)
 	}
 }

@@ -21,7 +21,7 @@ type node struct {
 	flushTime time.Duration // of a disk that a script makes slow
 
 	clockAhead time.Duration // its monotonic clock has a beginning of its own
-	clockRate  float64       // and a speed
+	clockRate  int64         // and a speed, in thousandths
 
 	run    int    // counts starts and stops: what a dead process had planned does not happen
 	nonce  uint64 // drawn by each start (R3)
@@ -161,13 +161,14 @@ func (n *node) tick(run int) {
 }
 
 // clock is the node's monotonic clock.
-func (n *node) clock() time.Duration {
-	return n.clockAhead + time.Duration(n.clockRate*float64(n.w.now))
-}
+func (n *node) clock() time.Duration { return n.clockAhead + n.measure(n.w.now) }
 
 // since is how long ago t was, by the node's clock.
-func (n *node) since(t time.Duration) time.Duration {
-	return time.Duration(n.clockRate * float64(n.w.now-t))
+func (n *node) since(t time.Duration) time.Duration { return n.measure(n.w.now - t) }
+
+// measure is what the node's clock takes some time for.
+func (n *node) measure(d time.Duration) time.Duration {
+	return time.Duration(int64(d) * n.clockRate / 1000)
 }
 
 func (n *node) alive(i int) bool {

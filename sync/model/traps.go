@@ -22,6 +22,7 @@ var trapsExact = []Scenario{
 	{Name: "old_ledger", About: "a node was short in its last life, restarts, and dies", Set: trap(0, 2, oldLedger, early)},
 	{Name: "outage_at_mark", About: "one node alone waits at a hand-off, and Kafka goes away: no time passes", Set: trap(0, 1, outageAtMark, alone, expects(neverFlags))},
 	{Name: "unflushed", About: "a node answers COLLECT with what it has not flushed, and loses its power; forwarders never give up", Set: trap(0, 2, unflushed, strict)},
+	{Name: "unflushed_copy", About: "the same, with what the new node holds of a node that is dead", Set: trap(0, 3, unflushedCopy, strict)},
 	{Name: "only_there", About: "QoS 2 sent again to a node that does not hold the record, whose holder burns", Set: trap(0, 3, onlyThere, qos2, refusing)},
 }
 
@@ -173,6 +174,26 @@ func unflushed(w *world) {
 		w.nodes[0].flushTime = 0
 	})
 	w.then(7*sec, func() { w.nodes[1].full = false })
+}
+
+// unflushedCopy: only node 1 has the last records of node 0, in its page cache;
+// node 2 has the mark of the hand-off that depends on them.
+func unflushedCopy(w *world) {
+	w.then(5*sec, func() {
+		w.cutLink(0, 2)
+		w.nodes[0].flushTime, w.nodes[1].flushTime = 900*ms, 900*ms
+		w.stopKafka(3 * sec)
+	})
+	w.then(w.between(5050*ms, 5150*ms), func() {
+		w.nodes[0].off(3 * sec)
+		w.nodes[0].flushTime = 0
+		w.moveTo(1)
+	})
+	w.then(w.between(6000*ms, 6400*ms), func() {
+		w.nodes[1].off(2 * sec)
+		w.nodes[1].flushTime = 0
+	})
+	w.then(9*sec, w.mend)
 }
 
 func strict(c *Config) { c.Strict = true }

@@ -32,6 +32,7 @@ const (
 	AnswersOfAnyTry                          // R42: an answer to an earlier COLLECT counts
 	CollectWithoutNonces                     // R42: the others are not told who has restarted
 	HandoffBeforeFsync                       // R42: no barrier
+	LooksUnflushed                           // R42: a node that opens a session depends on what it has not flushed itself
 	LeaseFromReceipt                         // R44: counted from when the STATUS came
 	LeaseWithoutSlack                        // R44
 	LeaseForgetsMissing                      // R44: any number of nodes may be missing
@@ -81,6 +82,7 @@ var Variants = []Scenario{
 	{Name: "no_backfill", About: "C10", Within: 100, Set: breaking(NoBackfill)},
 	{Name: "no_handoff", About: "C11", Within: 100, Set: breaking(NoHandoff)},
 	{Name: "handoff_before_fsync", About: "C12", Within: 100, Set: trap(HandoffBeforeFsync, 2, unflushed, strict)},
+	{Name: "looks_unflushed", About: "C12", Within: 100, Set: trap(LooksUnflushed, 3, unflushedCopy, strict)},
 	{Name: "hold_blind", About: "C13", Within: 100, Set: trap(HoldBlind, 1, outageAtMark, alone, expects(neverFlags))},
 	{Name: "silence", About: "C14: two nodes apart", Within: 100, Set: trap(TakeOverOnSilence, 2, twoApart, expects(noTakeOver))},
 	{Name: "overtaken", About: "C15", Within: 100, Set: trap(ResendsAreOvertaken, 3, onlyThere, qos2)},

@@ -85,7 +85,7 @@ func newWorld(c Config, seed uint64, watched bool) *world {
 func (w *world) join() *node {
 	n := &node{w: w, index: len(w.nodes), name: len(w.nodes), disk: w.blankDisk()}
 	n.disk.lying = w.chance(w.Rates.Lying)
-	n.clockRate = 0.95 + 0.1*w.rng.Float64() // R44 allows for it
+	n.clockRate = int64(w.between(950, 1050)) // R44 allows for it
 	n.clockAhead = w.between(0, time.Hour)
 	w.nodes = append(w.nodes, n)
 	return n
