@@ -34,6 +34,7 @@ var layers = map[string][]string{
 	"log/meta":  {".", "go.etcd.io/bbolt/..."},
 	"log/flash": {},
 
+	"sync/peer":   {".", "log/group"},
 	"sync/uplink": {".", "log/record", "github.com/twmb/franz-go/...", "golang.org/x/net/proxy"},
 
 	"ingest/packet":  {"github.com/mochi-mqtt/server/v2/packets"},
