@@ -34,7 +34,8 @@ var layers = map[string][]string{
 	"log/meta":  {".", "go.etcd.io/bbolt/..."},
 	"log/flash": {},
 
-	"sync/peer":   {".", "log/group"},
+	"sync/peer":    {".", "log/group"},
+	"sync/replica": {".", "log/group", "sync/peer", "github.com/klauspost/compress/zstd"},
 	"sync/uplink": {".", "log/record", "github.com/twmb/franz-go/...", "golang.org/x/net/proxy"},
 
 	"ingest/packet":  {"github.com/mochi-mqtt/server/v2/packets"},

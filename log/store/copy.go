@@ -132,6 +132,34 @@ func (l *Log) CopyEnd(id tributary.LedgerID) (next tributary.LSN, chain uint64, 
 	return at.next, at.chain, held
 }
 
+// Held returns what is durable of a ledger: from the oldest record on, perhaps with
+// holes, up to record to, and the chain there. held is false if nothing is.
+func (l *Log) Held(id tributary.LedgerID) (from, to tributary.LSN, chain uint64, held bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, s := range l.segs {
+		for _, p := range s.sum.Spans {
+			if p.Ledger != id {
+				continue
+			}
+			if !held {
+				from, held = p.From, true
+			}
+			if p.To > to {
+				to, chain = p.To, p.ToChain
+			}
+		}
+	}
+	return from, to, chain, held
+}
+
+// Position returns below which record a ledger is known to be in Kafka.
+func (l *Log) Position(id tributary.LedgerID) tributary.LSN {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.forwarded[id]
+}
+
 func (l *Log) endLocked(id tributary.LedgerID) (at end, held bool) {
 	if at, held = l.ends[id]; held {
 		return at, true

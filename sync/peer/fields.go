@@ -121,7 +121,6 @@ func (r *Reject) decode(d *decoder) { r.Reason = d.text(maxReason) }
 
 func (s *Status) encode(e *encoder) {
 	e.u64(s.SentMillis)
-	e.u64(s.EchoedMillis)
 	e.id(s.Live)
 	e.flags(s.Short, s.KafkaReached)
 	e.u64(s.FreeBytes)
@@ -139,7 +138,7 @@ func (s *Status) encode(e *encoder) {
 }
 
 func (s *Status) decode(d *decoder) {
-	s.SentMillis, s.EchoedMillis, s.Live = d.u64(), d.u64(), d.ledger()
+	s.SentMillis, s.Live = d.u64(), d.ledger()
 	d.flags(&s.Short, &s.KafkaReached)
 	s.FreeBytes = d.u64()
 	n := int(d.u16())
@@ -218,3 +217,6 @@ func (m *End) encode(e *encoder) {
 }
 
 func (m *End) decode(d *decoder) { m.Ledger, m.Position = d.ledger(), d.lsn() }
+
+func (m *Echo) encode(e *encoder) { e.u64(m.SentMillis) }
+func (m *Echo) decode(d *decoder) { m.SentMillis = d.u64() }

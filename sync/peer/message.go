@@ -26,6 +26,7 @@ const (
 	kindPull
 	kindPulled
 	kindEnd
+	kindEcho
 )
 
 const (
@@ -57,8 +58,7 @@ func (r *Reject) Error() string { return "the peer has refused this node: " + r.
 // A Status says how a node is. It is sent each second, and when something has
 // changed that others wait for.
 type Status struct {
-	SentMillis   uint64 // by the sender's own clock, which only it reads again
-	EchoedMillis uint64 // the latest SentMillis that the sender has of the receiver
+	SentMillis   uint64 // by the sender's own clock, which only it reads again: see Echo
 	Live         tributary.LedgerID
 	Short        bool // the node acknowledges without the copies that it should have (R12)
 	KafkaReached bool // it has reached Kafka of late
@@ -134,6 +134,9 @@ type End struct {
 	Position tributary.LSN
 }
 
+// An Echo is the answer to a Status.
+type Echo struct{ SentMillis uint64 }
+
 func (*Hello) kind() byte  { return kindHello }
 func (*Reject) kind() byte { return kindReject }
 func (*Status) kind() byte { return kindStatus }
@@ -143,6 +146,7 @@ func (*Nack) kind() byte   { return kindNack }
 func (*Pull) kind() byte   { return kindPull }
 func (*Pulled) kind() byte { return kindPulled }
 func (*End) kind() byte    { return kindEnd }
+func (*Echo) kind() byte   { return kindEcho }
 
 // Encode appends m, as it goes over the wire, to dst.
 func Encode(dst []byte, m Message) []byte {
@@ -186,6 +190,8 @@ func Decode(kind byte, b []byte) (Message, error) {
 		m = &Pulled{}
 	case kindEnd:
 		m = &End{}
+	case kindEcho:
+		m = &Echo{}
 	default:
 		return nil, fmt.Errorf("a message of kind %d, which this program does not know", kind)
 	}

@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"sync"
 	"time"
 
 	"github.com/tributary-edge/tributary"
@@ -27,19 +28,21 @@ const Version = 1
 
 const (
 	helloTimeout = 10 * time.Second // for TLS and both Hellos together
-	silence      = 15 * time.Second // without a word the other side is gone; it says Status each second
+	silence      = 15 * time.Second // without a word the other side is gone: each second there is a Status, and an Echo
 	writeTimeout = 15 * time.Second
 	bufferBytes  = 64 << 10
 )
 
-// A Conn is a connection to one peer that has said who it is. One goroutine may
-// send while another receives.
+// A Conn is a connection to one peer that has said who it is. Many goroutines may
+// send, and one may receive meanwhile.
 type Conn struct {
 	net  net.Conn
 	in   *bufio.Reader
-	out  *bufio.Writer
 	peer Hello
 	buf  []byte
+
+	mu   sync.Mutex // guards what follows
+	out  *bufio.Writer
 	send []byte
 }
 
@@ -152,6 +155,8 @@ func (c *Conn) Close() error { return c.net.Close() }
 // Send sends m, perhaps not before Flush. It keeps nothing of m. After an error
 // the connection is of no use.
 func (c *Conn) Send(m Message) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if err := c.net.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
 		return err
 	}
@@ -160,6 +165,8 @@ func (c *Conn) Send(m Message) error {
 
 // Flush sends what Send has kept back.
 func (c *Conn) Flush() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if err := c.net.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
 		return err
 	}

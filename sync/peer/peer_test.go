@@ -21,7 +21,7 @@ func examples() []Message {
 		&Hello{Version: 1, Site: "plant", Node: tributary.NodeID{9}, Boot: 7, Nonce: 1 << 63, Name: "gateway-1"},
 		&Reject{Reason: "another node has this identity"},
 		&Status{
-			SentMillis: 1, EchoedMillis: 2, Live: id, Short: true, KafkaReached: true, FreeBytes: 1 << 40,
+			SentMillis: 1, Live: id, Short: true, KafkaReached: true, FreeBytes: 1 << 40,
 			Held: []Held{{Ledger: id, Base: 1, Durable: 2, Chain: 3, Position: 4, Forwarding: true}, {Ledger: id}},
 		},
 		&Status{},
@@ -31,6 +31,7 @@ func examples() []Message {
 		&Pull{Ledger: id, From: 8},
 		&Pulled{Ledger: id, Codec: group.Zstd, Sealed: []byte("more")},
 		&End{Ledger: id, Position: 9},
+		&Echo{SentMillis: 11},
 	}
 }
 
