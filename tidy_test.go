@@ -36,7 +36,8 @@ var layers = map[string][]string{
 
 	"sync/peer":    {".", "log/group"},
 	"sync/replica": {".", "log/group", "sync/peer", "github.com/klauspost/compress/zstd"},
-	"sync/uplink": {".", "log/record", "github.com/twmb/franz-go/...", "golang.org/x/net/proxy"},
+	"sync/view":    {"."},
+	"sync/uplink":  {".", "log/record", "github.com/twmb/franz-go/...", "golang.org/x/net/proxy"},
 
 	"ingest/packet":  {"github.com/mochi-mqtt/server/v2/packets"},
 	"ingest/route":   {"."},
