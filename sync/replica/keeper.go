@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"sync"
 
 	"github.com/klauspost/compress/zstd"
@@ -44,9 +45,9 @@ type serving struct {
 // Serve answers the peer on c until the connection ends or ctx does; then it
 // closes c. It returns nil when the peer has ended it.
 func (k *Keeper) Serve(ctx context.Context, c *peer.Conn) error {
-	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxMemory(group.MaxBody))
+	dec, err := newDecoder()
 	if err != nil {
-		return errors.Join(fmt.Errorf("start zstd: %w", err), c.Close())
+		return errors.Join(err, c.Close())
 	}
 	defer dec.Close()
 	s := &serving{
@@ -102,9 +103,6 @@ func (s *serving) receive() error {
 }
 
 func (s *serving) status(m *peer.Status) {
-	for i := range m.Held {
-		s.Log.Forwarded(m.Held[i].Ledger, m.Held[i].Position)
-	}
 	if s.Status != nil {
 		s.Status(s.conn.Peer(), m)
 	}
@@ -114,14 +112,50 @@ func (s *serving) status(m *peer.Status) {
 	s.signal()
 }
 
+// Take adds what a peer has given, because it was asked, to the copy of a closed
+// ledger. What does not follow the copy is left: it is asked for again.
+func (k *Keeper) Take(m *peer.Pulled) error {
+	dec, err := newDecoder()
+	if err != nil {
+		return err
+	}
+	defer dec.Close()
+	got, err := prove(m.Ledger, m.Codec, m.Sealed, dec)
+	if err != nil {
+		return err
+	}
+	if err := k.Log.AppendCopy(&got, func(error) {}); err != nil && k.Classify(err) == 0 {
+		return err
+	}
+	return nil
+}
+
+// prove returns what a peer has sent of a ledger, in memory of its own, if it is
+// what it says it is.
+func prove(id tributary.LedgerID, codec group.Codec, sealed []byte, dec *zstd.Decoder) (group.Sealed, error) {
+	got, err := group.Prove(codec, slices.Clone(sealed), dec)
+	if err == nil && got.Ledger != id {
+		err = fmt.Errorf("the peer calls a group of ledger %v one of %v", got.Ledger, id)
+	}
+	if err != nil {
+		return got, fmt.Errorf("what the peer wants to have kept is damaged: %w", err)
+	}
+	return got, nil
+}
+
+func newDecoder() (*zstd.Decoder, error) {
+	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxMemory(group.MaxBody))
+	if err != nil {
+		return nil, fmt.Errorf("start zstd: %w", err)
+	}
+	return dec, nil
+}
+
 // append keeps what the peer wants to have kept, and sees to the answer.
 func (s *serving) append(m *peer.Append) error {
-	got, err := group.Prove(m.Codec, append([]byte(nil), m.Sealed...), s.dec)
+	got, err := prove(m.Ledger, m.Codec, m.Sealed, s.dec)
 	if err != nil {
-		return fmt.Errorf("what the peer wants to have kept is damaged: %w", err)
-	}
-	if got.Ledger != m.Ledger {
-		return fmt.Errorf("the peer calls a group of ledger %v one of %v", got.Ledger, m.Ledger)
+		return err
 	}
 	s.Log.Forwarded(m.Ledger, m.Position)
 	err = s.Log.AppendCopy(&got, func(err error) {
