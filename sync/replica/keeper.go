@@ -22,6 +22,8 @@ type Keeper struct {
 	Logger *slog.Logger // nil: none
 	// Status is given what a peer says of itself, until the next call; nil: it is not needed.
 	Status func(from *peer.Hello, s *peer.Status)
+	// Own says whether a ledger is, or was, written by this node: nobody else streams it.
+	Own func(id tributary.LedgerID) bool
 	// Classify says which of the reasons err, of AppendCopy, is; 0 for none of them.
 	Classify func(err error) peer.Reason
 }
@@ -156,6 +158,10 @@ func (s *serving) append(m *peer.Append) error {
 	got, err := prove(m.Ledger, m.Codec, m.Sealed, s.dec)
 	if err != nil {
 		return err
+	}
+	if s.Own(m.Ledger) {
+		s.refuse(m.Ledger, peer.Diverged)
+		return nil
 	}
 	s.Log.Forwarded(m.Ledger, m.Position)
 	err = s.Log.AppendCopy(&got, func(err error) {

@@ -127,7 +127,7 @@ func connect(t *testing.T, s *site, from, to *node) *link {
 	go func() {
 		c, err := peer.Accept(context.Background(), b, s.conf(t, to.id), peer.Hello{Site: "plant", Node: to.id}, nil)
 		if err == nil {
-			err = (&Keeper{Log: to, Classify: classify}).Serve(context.Background(), c)
+			err = (&Keeper{Log: to, Classify: classify, Own: func(id tributary.LedgerID) bool { return id == to.Ledger() }}).Serve(context.Background(), c)
 		}
 		l.kept <- err
 	}()
