@@ -18,15 +18,15 @@ import (
 // is what the node says; each other error says whether the code is still good.
 // Join returns after ten seconds at the latest.
 func Join(ctx context.Context, address string, code Code, self Guest) (*Bundle, error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	timed, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	raw, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
+	raw, err := (&net.Dialer{}).DialContext(timed, "tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("no node answers at %s: %w; the code was not sent and is still good", address, err)
 	}
 	stop := context.AfterFunc(ctx, func() { _ = raw.Close() })
 	defer stop()
-	b, err := ask(ctx, raw, code, self)
+	b, err := ask(timed, raw, code, self)
 	if err != nil {
 		var refused *RefusedError
 		if errors.As(err, &refused) {
@@ -40,7 +40,7 @@ func Join(ctx context.Context, address string, code Code, self Guest) (*Bundle, 
 	return b, nil
 }
 
-// ask has the conversation on raw, and closes it.
+// ask has the conversation on raw, until the deadline of ctx, and closes it.
 func ask(ctx context.Context, raw net.Conn, code Code, self Guest) (*Bundle, error) {
 	conn := tls.Client(raw, &tls.Config{
 		MinVersion: tls.VersionTLS13, NextProtos: []string{Protocol}, SessionTicketsDisabled: true,
@@ -48,6 +48,11 @@ func ask(ctx context.Context, raw net.Conn, code Code, self Guest) (*Bundle, err
 		VerifyConnection:   func(s tls.ConnectionState) error { return prove(&s, &code, &self) },
 	})
 	defer func() { _ = conn.Close() }() // everything is said
+	if deadline, ok := ctx.Deadline(); ok {
+		if err := raw.SetDeadline(deadline); err != nil {
+			return nil, err
+		}
+	}
 	if err := conn.HandshakeContext(ctx); err != nil {
 		return nil, fmt.Errorf("%w; the code was not sent and is still good", err)
 	}

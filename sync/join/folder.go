@@ -167,15 +167,18 @@ func (s *Site) json(shared bool) ([]byte, error) {
 
 // issue gives the node a new certificate, and returns node.pem.
 func (s *Site) issue() (text []byte, err error) {
-	if s.Cert, err = s.Authority.Issue(s.node); err != nil {
-		return nil, err
-	}
-	key, err := x509.MarshalPKCS8PrivateKey(s.Cert.PrivateKey)
+	cert, err := s.Authority.Issue(s.node)
 	if err != nil {
 		return nil, err
 	}
-	text = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Cert.Certificate[0]})
-	return append(text, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key})...), nil
+	key, err := x509.MarshalPKCS8PrivateKey(cert.PrivateKey)
+	if err != nil {
+		return nil, err
+	}
+	text = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Certificate[0]})
+	text = append(text, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key})...)
+	s.Cert, err = parseNode(text, s.Authority, s.node) // what is written can be read
+	return text, err
 }
 
 // write writes the whole folder, in place of the one that is there.

@@ -65,7 +65,8 @@ func (v *Invitations) New(now time.Time) (Invitation, error) {
 type refusal struct {
 	reason string
 	level  slog.Level
-	note   string // what the log says; empty: nothing but the reason
+	cause  error // for the log; may be nil
+	voided bool  // all open invitations are void now
 }
 
 func (r *refusal) Error() string { return r.reason }
@@ -111,7 +112,7 @@ func (v *Invitations) miss(now time.Time) *refusal {
 	if len(v.wrong) < maxWrong {
 		return r
 	}
-	r.note = "too many wrong codes within 15 minutes: all open invitations are void; invite again when it is known who tries"
+	r.voided = true
 	for len(v.open) > 0 {
 		v.end(0, "the code is void: somebody has tried too many wrong ones")
 	}

@@ -65,12 +65,12 @@ func (s *Server) config() *tls.Config {
 // It returns after ten seconds at the latest. Eight are served at once; who comes
 // then is sent away.
 func (s *Server) Serve(ctx context.Context, conn *tls.Conn) {
-	defer func() { _ = conn.Close() }() // everything is said
 	log := s.logger.With("from", conn.RemoteAddr().String())
 	select {
 	case s.slots <- struct{}{}:
 		defer func() { <-s.slots }()
 	default:
+		_ = conn.NetConn().Close() // a word would take the time that there is not
 		log.Debug("a node that wants to join is sent away: too many at once")
 		return
 	}
@@ -78,13 +78,17 @@ func (s *Server) Serve(ctx context.Context, conn *tls.Conn) {
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() { _ = conn.NetConn().Close() })
 	defer stop()
+	defer func() { _ = conn.Close() }() // everything is said
 	err := s.serve(ctx, conn, log)
 	var refused *refusal
 	switch {
 	case errors.As(err, &refused):
+		if refused.cause != nil {
+			log = log.With("error", refused.cause)
+		}
 		log.Log(ctx, refused.level, "a node may not join", "reason", refused.reason)
-		if refused.note != "" {
-			log.Warn(refused.note) //nolint:sloglint // one of the package's own sentences
+		if refused.voided {
+			log.Warn("too many wrong codes within 15 minutes: all open invitations are void; find out who tries, then invite again")
 		}
 	case err != nil:
 		log.Debug("somebody who may have wanted to join was not understood", "error", err)
@@ -139,7 +143,7 @@ func (s *Server) answer(r *request) (*answer, *refusal) {
 	if err != nil {
 		return nil, &refusal{
 			reason: "the running node cannot note on its disk that another node is of its site: see its log. The code is used",
-			level:  slog.LevelError, note: "the site folder cannot be written: " + err.Error(),
+			level:  slog.LevelError, cause: err,
 		}
 	}
 	a := &answer{
