@@ -48,6 +48,9 @@ func (c *Code) isOf(authority *x509.Certificate) bool {
 	return subtle.ConstantTimeCompare(s[:], c.authority[:]) == 1
 }
 
+// For says whether the code is for the site.
+func (c Code) For(s *Site) bool { return c.isOf(s.Authority.Certificate()) }
+
 // crockford is base32 without the letters that are taken for others.
 func crockford() *base32.Encoding {
 	return base32.NewEncoding("0123456789ABCDEFGHJKMNPQRSTVWXYZ").WithPadding(base32.NoPadding)
