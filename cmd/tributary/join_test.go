@@ -6,6 +6,8 @@ import (
 	"crypto/tls"
 	"fmt"
 	"log/slog"
+	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -78,7 +80,7 @@ func TestJoinCommand(t *testing.T) {
 	}
 	first := code()
 	try(1, "arguments", address)
-	try(1, "typing mistake", address, first[:len(first)-1]+string("01"[b2i(first[len(first)-1] == '0')]))
+	try(1, "typing mistake", address, "TRIB-1"+first[len("TRIB-0"):])
 	try(1, "HOST:PORT", "gateway", first)
 	try(1, `set site = "plant"`, address, first)
 	configure("plant")
@@ -95,13 +97,6 @@ func TestJoinCommand(t *testing.T) {
 	try(0, "site.old", "--force", other, otherCode())
 }
 
-func b2i(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
-}
-
 func TestInvited(t *testing.T) {
 	var out bytes.Buffer
 	i := edge.Invited{Invitation: join.Invitation{Code: "TRIB-1"}, Addresses: []string{"10.0.0.1:1", "[fe80::1]:1"}}
@@ -110,10 +105,36 @@ func TestInvited(t *testing.T) {
 	}
 }
 
-// A running node that does not know invitations is said to be so.
-func TestInviteWithoutNode(t *testing.T) {
-	socket := filepath.Join(t.TempDir(), "none.sock")
+// invite prints what the node answers; a node that cannot invite is said to be so.
+func TestInvite(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "admin.sock")
 	if code, _, errs := tributary(t, "invite", "--socket", socket); code != 1 || !strings.Contains(errs, "no node answers") {
 		t.Errorf("exit %d: %s", code, errs)
+	}
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mux := http.NewServeMux()
+	s := &http.Server{Handler: mux}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = s.Serve(l)
+	}()
+	defer func() {
+		s.Close()
+		<-done
+	}()
+	if code, _, errs := tributary(t, "invite", "--socket", socket); code != 1 || !strings.Contains(errs, "not set up for it") {
+		t.Errorf("exit %d: %s", code, errs)
+	}
+	answered := `{"code":"TRIB-1","until":"2026-01-01T00:00:00Z","addresses":["10.0.0.1:1"]}`
+	mux.HandleFunc("POST /api/invite", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(answered)) })
+	if code, out, errs := tributary(t, "invite", "--socket", socket); code != 0 || !strings.Contains(out, "  tributary join 10.0.0.1:1 TRIB-1\n") {
+		t.Errorf("exit %d: %s%s", code, out, errs)
+	}
+	if code, out, errs := tributary(t, "invite", "--socket", socket, "--json"); code != 0 || out != answered {
+		t.Errorf("exit %d: %s%s", code, out, errs)
 	}
 }

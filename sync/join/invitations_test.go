@@ -37,7 +37,7 @@ func says(t *testing.T, r *refusal, want string) {
 	}
 }
 
-// S1: a code is good once, and for 15 minutes.
+// A code is good once, and for 15 minutes.
 func TestCodeIsGoodOnce(t *testing.T) {
 	v, now := newInvitations(t), time.Now()
 	a, b := invite(t, v, now), invite(t, v, now.Add(time.Minute))
@@ -69,7 +69,7 @@ func TestAtMostEightCodes(t *testing.T) {
 	}
 }
 
-// S1: ten wrong tries end all open codes; those of long ago do not count, nor
+// Ten wrong tries end all open codes; those of long ago do not count, nor
 // those while nothing was open.
 func TestWrongCodes(t *testing.T) {
 	v, now := newInvitations(t), time.Now()

@@ -147,7 +147,7 @@ func TestJoin(t *testing.T) {
 	}
 }
 
-// S1: a code that is not good lets nobody in, and the reason is told.
+// A code that is not good lets nobody in, and the reason is told.
 func TestRefused(t *testing.T) {
 	n := start(t, nil)
 	expired := invite(t, n.invitations, time.Now().Add(-15*time.Minute))
@@ -206,7 +206,7 @@ func tap(t *testing.T, to string) (address string, said func() []byte) {
 	}
 }
 
-// S1: who has recorded a conversation can read nothing of it, and saying it again
+// Who has recorded a conversation can read nothing of it, and saying it again
 // gets nothing, though the code were still good.
 func TestReplay(t *testing.T) {
 	n := start(t, nil)
@@ -241,7 +241,7 @@ func TestReplay(t *testing.T) {
 // shown is what a node of the site shows to joiners.
 func shown(s *Site) *tls.Config { return NewServer(s, nil, nil, nil).config() }
 
-// S1: to a server that cannot prove that it is of the site of the code, the joiner
+// To a server that cannot prove that it is of the site of the code, the joiner
 // says nothing.
 func TestManInTheMiddle(t *testing.T) {
 	site, _ := create(t, "plant", nodeA)
@@ -314,7 +314,7 @@ func TestWrongAnswer(t *testing.T) {
 	refuses(t, listen(t, func(raw net.Conn) { _, _ = raw.Write([]byte("HTTP/1.1 400 Bad Request\r\n\r\n")) }), code, guest, "still good")
 }
 
-// S1: who comes to join, and so shows no certificate, does not get to speak as a
+// Who comes to join, and so shows no certificate, does not get to speak as a
 // peer, whatever it offers.
 func TestJoinerIsNoPeer(t *testing.T) {
 	n := start(t, func(n *running, conn *tls.Conn) { // even if it were handed on
@@ -339,7 +339,7 @@ func TestJoinerIsNoPeer(t *testing.T) {
 	}
 }
 
-// The garbage of strangers takes up neither a code nor memory, and does not stop
+// S1: the garbage of strangers takes up neither a code nor memory, and does not stop
 // the node.
 func TestGarbage(t *testing.T) {
 	n := start(t, nil)
