@@ -89,7 +89,9 @@ func TestJoinCommand(t *testing.T) {
 		t.Fatal(err)
 	}
 	try(1, "in use", address, first)
-	lock.Close()
+	if err := lock.Close(); err != nil {
+		t.Fatal(err)
+	}
 	try(0, `this node is of site "plant" now`, address, first)
 	try(0, "already", address, first)
 	try(1, "with other nodes", other, otherCode())
@@ -123,7 +125,7 @@ func TestInvite(t *testing.T) {
 		_ = s.Serve(l)
 	}()
 	defer func() {
-		s.Close()
+		_ = s.Close()
 		<-done
 	}()
 	if code, _, errs := tributary(t, "invite", "--socket", socket); code != 1 || !strings.Contains(errs, "not set up for it") {

@@ -28,8 +28,7 @@ func Join(ctx context.Context, address string, code Code, self Guest) (*Bundle, 
 	defer stop()
 	b, err := ask(timed, raw, code, self)
 	if err != nil {
-		var refused *RefusedError
-		if errors.As(err, &refused) {
+		if errors.As(err, new(*RefusedError)) {
 			return nil, fmt.Errorf("the node at %s does not let this one in: %w", address, err)
 		}
 		return nil, fmt.Errorf("join through %s: %w", address, err)

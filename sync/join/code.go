@@ -43,7 +43,7 @@ func sum(cert *x509.Certificate) (s [sumBytes]byte) {
 }
 
 // isOf says whether the code is for the site with the given authority.
-func (c *Code) isOf(authority *x509.Certificate) bool {
+func (c Code) isOf(authority *x509.Certificate) bool {
 	s := sum(authority)
 	return subtle.ConstantTimeCompare(s[:], c.authority[:]) == 1
 }
@@ -62,11 +62,11 @@ func (c Code) String() string {
 	b = append(b, c.authority[:]...)
 	b = append(b, c.secret[:]...)
 	text := crockford().EncodeToString(binary.BigEndian.AppendUint16(b, crc16(b)))
-	out := codePrefix
+	out := []string{codePrefix}
 	for ; len(text) > 0; text = text[groupChars:] {
-		out += "-" + text[:groupChars]
+		out = append(out, text[:groupChars])
 	}
-	return out
+	return strings.Join(out, "-")
 }
 
 // ParseCode reads what String wrote, with or without TRIB and dashes, in small

@@ -203,7 +203,9 @@ func (s *Site) write(dir string) error {
 		name string
 		text []byte
 	}{
-		{authorityFile, authority}, {nodeFile, node}, {siteFile, about},
+		{authorityFile, authority},
+		{nodeFile, node},
+		{siteFile, about},
 		{gossipFile, []byte(hex.EncodeToString(s.GossipKey) + "\n")},
 	} {
 		if err := writeFile(next, f.name, f.text); err != nil {

@@ -160,7 +160,7 @@ func writeMessage(w io.Writer, m any) error {
 	if err != nil {
 		return err
 	}
-	b := binary.BigEndian.AppendUint32(nil, uint32(len(text))) //nolint:gosec // a few KiB
+	b := binary.BigEndian.AppendUint32(nil, uint32(len(text)))
 	_, err = w.Write(append(b, text...))
 	return err
 }

@@ -141,7 +141,7 @@ func TestJoin(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.Close()
+	_ = c.Close()
 	if log := n.logged(); !strings.Contains(log, "has joined") || !strings.Contains(log, "gateway-b") || strings.Contains(log, "PRIVATE") {
 		t.Errorf("log: %s", log)
 	}
@@ -175,6 +175,7 @@ func TestRefused(t *testing.T) {
 // A tap is a man in the middle who passes everything on and keeps what the joiner
 // has said.
 func tap(t *testing.T, to string) (address string, said func() []byte) {
+	t.Helper()
 	var mu sync.Mutex
 	var heard bytes.Buffer
 	address = listen(t, func(a net.Conn) {
@@ -247,15 +248,15 @@ func TestManInTheMiddle(t *testing.T) {
 	site, _ := create(t, "plant", nodeA)
 	other, _ := create(t, "plant", nodeA)
 	own, fake := shown(site).Certificates[0], shown(other).Certificates[0]
-	real := own.Certificate // the certificates are no secret; the keys are
+	chain := own.Certificate // the certificates are no secret; the keys are
 	for what, cert := range map[string]tls.Certificate{
 		"another site":                 fake,
 		"no authority":                 {Certificate: fake.Certificate[:1], PrivateKey: fake.PrivateKey},
-		"the real authority, shown":    {Certificate: [][]byte{fake.Certificate[0], real[1]}, PrivateKey: fake.PrivateKey},
-		"both authorities":             {Certificate: [][]byte{fake.Certificate[0], fake.Certificate[1], real[1]}, PrivateKey: fake.PrivateKey},
-		"the authority itself as node": {Certificate: [][]byte{fake.Certificate[1], real[1]}, PrivateKey: fake.PrivateKey},
-		"the real chain, without key":  {Certificate: real, PrivateKey: fake.PrivateKey},
-		"the real node alone":          {Certificate: real[:1], PrivateKey: own.PrivateKey},
+		"the real authority, shown":    {Certificate: [][]byte{fake.Certificate[0], chain[1]}, PrivateKey: fake.PrivateKey},
+		"both authorities":             {Certificate: [][]byte{fake.Certificate[0], fake.Certificate[1], chain[1]}, PrivateKey: fake.PrivateKey},
+		"the authority itself as node": {Certificate: [][]byte{fake.Certificate[1], chain[1]}, PrivateKey: fake.PrivateKey},
+		"the real chain, without key":  {Certificate: chain, PrivateKey: fake.PrivateKey},
+		"the real node alone":          {Certificate: chain[:1], PrivateKey: own.PrivateKey},
 	} {
 		heard := make(chan []byte, 1)
 		conf := shown(other)
