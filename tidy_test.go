@@ -35,6 +35,7 @@ var layers = map[string][]string{
 	"log/flash": {},
 
 	"sync/peer":    {".", "log/group"},
+	"sync/join":    {".", "sync/peer"},
 	"sync/replica": {".", "log/group", "sync/peer", "github.com/klauspost/compress/zstd"},
 	"sync/view":    {"."},
 	"sync/uplink":  {".", "log/record", "github.com/twmb/franz-go/...", "golang.org/x/net/proxy"},
@@ -56,7 +57,7 @@ var layers = map[string][]string{
 	"edge/edgetest": {".", "edge", "edge/config", "log/...", "firmware-sim/...", "github.com/twmb/franz-go/..."},
 
 	"cmd/tributary": {
-		".", "edge/...", "ingest/auth", "log/...", "firmware-sim/...",
+		".", "edge/...", "ingest/auth", "log/...", "sync/join", "firmware-sim/...",
 		"github.com/spf13/cobra", "github.com/twmb/franz-go/...", "golang.org/x/term", "github.com/KimMachineGun/automemlimit/memlimit",
 	},
 

@@ -84,6 +84,10 @@ func (a *Authority) Issue(node tributary.NodeID) (tls.Certificate, error) {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, nil
 }
 
+// Certificate returns the certificate of the authority, which is no secret. It is
+// not to be changed.
+func (a *Authority) Certificate() *x509.Certificate { return a.cert }
+
 // Site returns the name of the site.
 func (a *Authority) Site() string { return a.cert.Subject.CommonName }
 
@@ -158,9 +162,27 @@ func nodeOf(s tls.ConnectionState) (id tributary.NodeID, err error) {
 	if len(s.VerifiedChains) == 0 {
 		return id, errors.New("the other side has no certificate of this site")
 	}
-	name := s.PeerCertificates[0].Subject.CommonName
-	if n, err := hex.Decode(id[:], []byte(name)); err != nil || n != len(id) {
-		return id, fmt.Errorf("the certificate of the other side is of %q, which is no node", name)
+	return subject(s.PeerCertificates[0])
+}
+
+// VerifyNode returns the node that cert is of, or an error if the authority with
+// the given certificate has not issued it.
+func VerifyNode(authority, cert *x509.Certificate) (id tributary.NodeID, err error) {
+	pool := x509.NewCertPool()
+	pool.AddCert(authority)
+	if _, err := cert.Verify(x509.VerifyOptions{Roots: pool, DNSName: serverName, CurrentTime: someDay}); err != nil {
+		return id, err
+	}
+	return subject(cert)
+}
+
+func subject(cert *x509.Certificate) (id tributary.NodeID, err error) {
+	name := cert.Subject.CommonName
+	if len(name) != 2*len(id) {
+		return id, fmt.Errorf("the certificate is of %q, which is no node", name)
+	}
+	if _, err := hex.Decode(id[:], []byte(name)); err != nil {
+		return id, fmt.Errorf("the certificate is of %q, which is no node", name)
 	}
 	return id, nil
 }

@@ -73,9 +73,15 @@ func Client(ctx context.Context, raw net.Conn, conf *tls.Config, self Hello, wan
 }
 
 // Accept exchanges Hellos with a peer that has dialed this node. It closes raw if
-// it fails. accept is asked whether the peer may speak; it may be nil.
+// it fails. accept is asked whether the peer may speak; it may be nil. raw may be
+// a *tls.Conn of the server's side, with or without its handshake: then conf is
+// not used, and what matters is that the certificate of the peer was verified.
 func Accept(ctx context.Context, raw net.Conn, conf *tls.Config, self Hello, accept func(*Hello) error) (*Conn, error) {
-	c, err := greet(ctx, tls.Server(raw, conf), self, false)
+	t, is := raw.(*tls.Conn)
+	if !is {
+		t = tls.Server(raw, conf)
+	}
+	c, err := greet(ctx, t, self, false)
 	if err == nil && accept != nil {
 		if err = accept(&c.peer); err != nil {
 			_ = c.Send(&Reject{Reason: err.Error()}) // it is closed either way
