@@ -11,7 +11,7 @@ import (
 // TestInvariants holds docs/INVARIANTS.md and the tests together: each
 // invariant has a tag, and the comment of some test names it.
 func TestInvariants(t *testing.T) {
-	mention := regexp.MustCompile(`\b[DLUASM][1-9]\b`)
+	mention := regexp.MustCompile(`\b[DILUASM][1-9]\b`)
 	named := map[string]bool{}
 	for file, f := range sources(t) {
 		if !f.isTest || strings.HasPrefix(file, "tidy") {

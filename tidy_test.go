@@ -34,6 +34,7 @@ var layers = map[string][]string{
 	"log/meta":  {".", "go.etcd.io/bbolt/..."},
 	"log/flash": {},
 
+	"sync/model":   {}, // a specification: it knows nothing of the program, and nobody but its tests runs it
 	"sync/peer":    {".", "log/group"},
 	"sync/join":    {".", "sync/peer"},
 	"sync/replica": {".", "log/group", "sync/peer", "github.com/klauspost/compress/zstd"},
@@ -52,8 +53,9 @@ var layers = map[string][]string{
 
 	"edge/config":   {"ingest/route", "github.com/pelletier/go-toml/v2/..."},
 	"edge/status":   {},
+	"edge/mdns":     {"golang.org/x/net/dns/dnsmessage", "golang.org/x/net/ipv4"},
 	"edge/doctor":   {"edge/config", "edge/status", "log/disk", "log/clock"},
-	"edge":          {".", "log/...", "sync/...", "ingest/...", "edge/config", "edge/status"},
+	"edge":          {".", "log/...", "sync/...", "ingest/...", "edge/config", "edge/mdns", "edge/status"},
 	"edge/edgetest": {".", "edge", "edge/config", "log/...", "firmware-sim/...", "github.com/twmb/franz-go/..."},
 
 	"cmd/tributary": {

@@ -38,6 +38,7 @@ func (n *Node) Report() status.Report {
 	}
 	r.MQTT.Sessions, r.MQTT.Retained, r.MQTT.Subscriptions, r.MQTT.Sent = d.Sessions, d.Retained, d.Subscribers, d.Sent
 	r.MQTT.SubscribersLost, r.MQTT.RefusedClients = d.Refused.QueueLost+d.Refused.FanoutLost, d.Refused.Denied+d.Refused.TooMany
+	r.MQTT.Slowed, r.MQTT.TooFast, r.MQTT.Withdrawn = d.Refused.Slowed, d.Refused.TooFast, d.Refused.Withdrawn
 	if why := n.badReload.Load(); why != nil {
 		r.MQTT.BadReload = *why
 	}

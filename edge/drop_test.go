@@ -70,6 +70,31 @@ func TestDropOldestOverCrashes(t *testing.T) {
 	}
 }
 
+// A session that is younger than the last checkpoint is not forgotten with the
+// records that a log drops.
+func TestDropOldestKeepsSessions(t *testing.T) {
+	s := newSite(t, "[log]\nmax_size = \"16MiB\"\nsegment = \"4MiB\"\non_full = \"drop-oldest\"\n")
+	s.addr = "127.0.0.1:1"
+	s.start()
+	sub := s.connect("sub", 0)
+	sub.follow("cmd", 1)
+	_ = sub.Close()
+	noise, body := rand.NewChaCha8([32]byte{}), make([]byte, 150_000)
+	dev := s.connect("dev", 1)
+	for i := range uint16(160) { // more than the log holds, within the ten seconds to the next checkpoint
+		_, _ = noise.Read(body)
+		dev.publish(1, 0, i+1, "t", string(body))
+		dev.expect(0x40, i+1)
+	}
+	if r := s.Report(); r.Log.DroppedRecords == 0 {
+		t.Fatal("nothing was dropped")
+	}
+	s = s.killed()
+	sub = s.connect("sub", 0)
+	s.connect("pub", 1).publish(1, 0, 1, "cmd", "x")
+	sub.wantMessage("2 cmd x")
+}
+
 // read reads all that a topic holds by now, as a read_committed reader sees it.
 func (s *site) read(topic string, each func(value []byte)) {
 	s.t.Helper()

@@ -24,9 +24,10 @@ func openGuard(m *config.MQTT) (*auth.Guard, error) {
 
 // Reload reads the files again that say who may connect and do what: passwords,
 // rights, keys and certificates. If one of them is wrong, all that was read before
-// stays in force, and the node is yellow until a reload succeeds. Connections stay;
-// what a client may do from now on is what the new files say. It may be called
-// at any time.
+// stays in force, and the node is yellow until a reload succeeds. What a client may
+// do from now on is what the new files say; those whose password, token key or
+// certificate was withdrawn are disconnected, and all others stay. It may be
+// called at any time.
 func (n *Node) Reload() {
 	if err := n.guard.Reload(); err != nil {
 		text := err.Error()
@@ -35,5 +36,5 @@ func (n *Node) Reload() {
 		return
 	}
 	n.badReload.Store(nil)
-	n.logger.Info("reloaded the files that say who may connect")
+	n.logger.Info("reloaded the files that say who may connect", "disconnected", n.door.Recheck())
 }

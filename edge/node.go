@@ -53,6 +53,7 @@ type Node struct {
 	started time.Time
 	up      *uplinkState
 	ready   chan struct{}
+	grown   chan struct{} // one slot: something was committed to a log that may drop it
 
 	badReload atomic.Pointer[string] // why the last reload failed; nil: it did not
 
@@ -70,7 +71,7 @@ func Open(ctx context.Context, cfg *config.Config, logger *slog.Logger) (n *Node
 }
 
 func open(ctx context.Context, cfg *config.Config, logger *slog.Logger, source clock.Source) (n *Node, err error) {
-	n = &Node{cfg: cfg, logger: logger, clock: source, started: time.Now(), ready: make(chan struct{})}
+	n = &Node{cfg: cfg, logger: logger, clock: source, started: time.Now(), ready: make(chan struct{}), grown: make(chan struct{}, 1)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.Close())
@@ -156,20 +157,35 @@ func (n *Node) openDoor(ctx context.Context) error {
 	}
 	n.guard = guard
 	door, err := ingest.New(ingest.Options{
-		Listen: n.cfg.MQTT.Listen, ListenTLS: n.cfg.MQTT.ListenTLS, ListenWS: n.cfg.MQTT.ListenWS, TLS: guard.TLS(),
+		Listen: n.cfg.MQTT.Listen, ListenTLS: n.cfg.MQTT.ListenTLS, ListenWS: n.cfg.MQTT.ListenWS, ListenWSS: n.cfg.MQTT.ListenWSS, TLS: guard.TLS(),
 		Log: n.log, Reader: n.reader, Router: router{n.cfg.Table}, Guard: guard, Version: Version,
 		IsFull:     func(err error) bool { return errors.As(err, new(*store.FullError)) },
 		DeadLetter: n.cfg.DefaultRoute.DeadLetter,
 		MaxClients: n.cfg.MQTT.MaxClients, MaxPacketBytes: n.cfg.MQTT.MaxPacketBytes, ReceiveMaximum: int(n.cfg.MQTT.ReceiveMaximum), MaxTopicLevels: n.cfg.MQTT.MaxTopicLevels,
 		MaxPerAddress: n.cfg.MQTT.MaxConnectionsPerAddress, MaxMessagesPerSecond: n.cfg.MQTT.MaxMessagesPerSecond, MaxBytesPerSecond: n.cfg.MQTT.MaxBytesPerSecond,
-		Logger: n.logger,
+		MaxSlowed: n.cfg.MQTT.MaxSlowed, MaxRetained: n.cfg.MQTT.MaxRetained, MaxRetainedBytes: n.cfg.MQTT.MaxRetainedBytes,
+		ServerReference: n.cfg.MQTT.ServerReference,
+		Logger:          n.logger,
 	})
 	if err != nil {
 		return err
 	}
 	n.door = door
-	n.log.OnCommit(n.door.Committed)
+	n.log.OnCommit(n.committed)
 	return n.replay(ctx)
+}
+
+// committed is told of every group. A log that drops its oldest records must not
+// drop what no checkpoint has: so keep looks often enough, however fast it fills.
+func (n *Node) committed(ledger tributary.LedgerID, base tributary.LSN, tickets []tributary.Ticket, err error) {
+	n.door.Committed(ledger, base, tickets, err)
+	if !n.cfg.Log.DropOldest {
+		return
+	}
+	select {
+	case n.grown <- struct{}{}:
+	default:
+	}
 }
 
 // router fits a route.Table to the door.
@@ -200,7 +216,7 @@ func (n *Node) Run(ctx context.Context) error {
 			n.logger.Error("the log has failed; devices are refused from now on, what is stored is still forwarded", "error", err)
 		}
 	})
-	errs := make(chan error, 4)
+	errs := make(chan error, 5)
 	part := func(name string, f func(context.Context) error) {
 		parts.Go(func() {
 			if err := f(ctx); err != nil && !errors.Is(err, context.Canceled) {
@@ -213,6 +229,7 @@ func (n *Node) Run(ctx context.Context) error {
 	part("keep", n.keep)
 	part("admin", n.serveAdmin)
 	part("door", n.serveDevices)
+	part("mdns", n.announceDoor)
 	select {
 	case <-n.door.Ready():
 		close(n.ready)

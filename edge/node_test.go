@@ -34,6 +34,7 @@ type site struct {
 	dir   string
 	kafka *kfake.Cluster
 	addr  string      // of kafka
+	mqtt  string      // of its section of the configuration
 	extra string      // of the configuration
 	clock *wrongClock // nil: the machine's
 
@@ -55,8 +56,8 @@ func newSite(t *testing.T, extra string) *site {
 
 func (s *site) config() *config.Config {
 	s.t.Helper()
-	text := fmt.Sprintf("[node]\nname = \"n1\"\ndata_dir = %q\n[mqtt]\nlisten = [\"127.0.0.1:0\"]\n"+
-		"[kafka]\nbrokers = [%q]\nlinger = \"10ms\"\n%s", s.dir, s.addr, s.extra)
+	text := fmt.Sprintf("[node]\nname = \"n1\"\ndata_dir = %q\n[mqtt]\nlisten = [\"127.0.0.1:0\"]\n%s"+
+		"[kafka]\nbrokers = [%q]\nlinger = \"10ms\"\n%s", s.dir, s.mqtt, s.addr, s.extra)
 	cfg, problems := config.Parse("test.toml", []byte(text))
 	if cfg == nil {
 		s.t.Fatal(problems)

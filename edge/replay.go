@@ -125,7 +125,10 @@ func (n *Node) replayLedger(ctx context.Context, p replayPlan) (records int, err
 			n.door.ForgetPacketIDs()
 		}
 		for i := range c.Entries {
-			if err := n.door.Replay(p.ID, &c.Entries[i]); err != nil {
+			e := &c.Entries[i]
+			if e.LSN < p.behind {
+				n.door.Recall(e)
+			} else if err := n.door.Replay(p.ID, e); err != nil {
 				return records, err
 			}
 		}
@@ -155,6 +158,7 @@ const (
 	keepEvery  = 10 * time.Second // bbolt costs two flushes and 20 KiB each time
 	lookEvery  = time.Second
 	lowOnSpace = 4 // segments, at most a quarter of the log: then positions are noted at once, so that it can use its segments again
+	dropShare  = 8 // of a log that drops its oldest records, such a part at most is in no checkpoint: else a new session could be dropped before one has it
 )
 
 // keep notes positions and the QoS 2 checkpoint now and then. Only after that
@@ -162,7 +166,7 @@ const (
 func (n *Node) keep(ctx context.Context) error {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
-	last, said := time.Now(), announcer{colour: status.Green}
+	last, said, saved := time.Now(), announcer{colour: status.Green}, int64(0) // saved: bytes that were written before the last checkpoint
 	for {
 		select {
 		case <-tick.C:
@@ -173,12 +177,18 @@ func (n *Node) keep(ctx context.Context) error {
 				continue
 			}
 			last = time.Time{}
+		case <-n.grown:
+			if s := n.log.Stats(); s.WrittenBytes-saved < s.MaxBytes/dropShare {
+				continue
+			}
+			last = time.Time{}
 		case <-ctx.Done():
 			return nil // Run saves once more at its end
 		}
 		if time.Since(last) < keepEvery || !n.up.changed() && !n.behind() {
 			continue
 		}
+		saved = n.log.Stats().WrittenBytes
 		if err := n.save(); err != nil {
 			n.logger.Warn("could not note how far Kafka is; nothing is lost, the next start reads it from Kafka", "error", err)
 		}

@@ -122,3 +122,32 @@ func TestSubscribersOverAKill(t *testing.T) {
 	late.expect(0x40, 1)
 	sub.wantMessage("2 cmd/y live")
 }
+
+// A restart does not give the members of a shared subscription again what the
+// checkpoint says that they had.
+func TestSharedOverRestart(t *testing.T) {
+	s := newSite(t, "[[route]]\nmatch = \"#\"\ntopic = \"mqtt\"\n")
+	s.start()
+	away := s.connect("away", 0)
+	away.follow("$share/g/cmd", 1)
+	_ = away.Close()
+	s.end()
+	s.start()
+	there := s.connect("there", 0)
+	there.follow("$share/g/cmd", 1)
+	pub := s.connect("pub", 1)
+	for i := range uint16(20) {
+		pub.publish(1, 0, i+1, "cmd", fmt.Sprint(i))
+		pub.expect(0x40, i+1)
+		there.wantMessage(fmt.Sprintf("2 cmd %d", i))
+	}
+	there.send(0xc0, nil) // PINGREQ: the last PUBACK is there
+	if head, _ := there.packet(); head != 0xd0 {
+		t.Fatalf("got %02x, want PINGRESP", head)
+	}
+	s.end()
+	s.start()
+	away = s.connect("away", 0)
+	s.connect("pub", 1).publish(1, 0, 1, "cmd", "new")
+	away.wantMessage("2 cmd new")
+}

@@ -74,20 +74,7 @@ func benchFanout(b *testing.B, name string) {
 	b.Helper()
 	const clients, window = 100, 20
 	l := &memoryLog{}
-	d, err := New(Options{
-		Listen: []string{"127.0.0.1:0"}, Log: l, Reader: l, Router: routeFunc(routeAll), Guard: openDoor{}, DeadLetter: "dead",
-		IsFull: func(error) bool { return false },
-	})
-	if err != nil {
-		b.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(b.Context())
-	var work sync.WaitGroup
-	done := make(chan error, 1)
-	go func() { done <- d.Run(ctx) }()
-	committing, stop := context.WithCancel(context.WithoutCancel(ctx))
-	work.Go(func() { l.run(committing, d, 300*time.Microsecond) })
-	<-d.Ready()
+	d, stop := benchDoor(b, l, &l.nullLog)
 	rounds := max(1, b.N/clients/window)
 	total := rounds * clients * window
 	var subscriber sync.WaitGroup
@@ -112,12 +99,7 @@ func benchFanout(b *testing.B, name string) {
 	b.ReportMetric((cpu()-start).Seconds()/float64(total)*1e6, "cpu-s/M")
 	b.ReportMetric(float64(total)/b.Elapsed().Seconds(), "msg/s")
 	b.ReportMetric(float64(d.Stats().Refused.FanoutLost+d.Stats().Refused.QueueLost), "lost")
-	cancel()
-	if err := <-done; err != nil {
-		b.Error(err)
-	}
 	stop()
-	work.Wait()
 }
 
 func benchSubscriber(b *testing.B, addr, name string) net.Conn {

@@ -52,6 +52,39 @@ func (l *nullLog) run(ctx context.Context, d *Door, flush time.Duration) {
 	}
 }
 
+// A benchLog is a log for a benchmark.
+type benchLog interface {
+	Appender
+	Reader
+}
+
+// benchDoor runs a Door on l, whose groups timer commits, until stop is called.
+func benchDoor(b *testing.B, l benchLog, timer *nullLog) (d *Door, stop func()) {
+	b.Helper()
+	d, err := New(Options{
+		Listen: []string{"127.0.0.1:0"}, Log: l, Reader: l, Router: routeFunc(routeAll), Guard: openDoor{}, DeadLetter: "dead",
+		IsFull: func(error) bool { return false },
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(b.Context())
+	committing, endCommits := context.WithCancel(context.WithoutCancel(ctx))
+	var commits sync.WaitGroup
+	commits.Go(func() { timer.run(committing, d, 300*time.Microsecond) })
+	done := make(chan error, 1)
+	go func() { done <- d.Run(ctx) }()
+	<-d.Ready()
+	return d, func() {
+		cancel()
+		if err := <-done; err != nil {
+			b.Error(err)
+		}
+		endCommits()
+		commits.Wait()
+	}
+}
+
 // BenchmarkPublish measures the door without a disk: clients with a window
 // each, 256-byte payloads. The CPU is that of clients and door together.
 func BenchmarkPublish(b *testing.B) {
@@ -65,20 +98,7 @@ func BenchmarkPublish(b *testing.B) {
 func benchPublish(b *testing.B, qos byte, v5 bool, clients, window int) {
 	b.Helper()
 	l := &nullLog{}
-	d, err := New(Options{
-		Listen: []string{"127.0.0.1:0"}, Log: l, Reader: l, Router: routeFunc(routeAll), Guard: openDoor{}, DeadLetter: "dead",
-		IsFull: func(error) bool { return false },
-	})
-	if err != nil {
-		b.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(b.Context())
-	var work sync.WaitGroup
-	done := make(chan error, 1)
-	go func() { done <- d.Run(ctx) }()
-	committing, stop := context.WithCancel(context.WithoutCancel(ctx))
-	work.Go(func() { l.run(committing, d, 300*time.Microsecond) })
-	<-d.Ready()
+	d, stop := benchDoor(b, l, l)
 	rounds := max(1, b.N/clients/window)
 	b.ReportAllocs()
 	start := cpu()
@@ -93,12 +113,7 @@ func benchPublish(b *testing.B, qos byte, v5 bool, clients, window int) {
 	fleet.Wait()
 	b.ReportMetric((cpu()-start).Seconds()/float64(rounds*clients*window)*1e6, "cpu-s/M")
 	b.ReportMetric(float64(rounds*clients*window)/b.Elapsed().Seconds(), "msg/s")
-	cancel()
-	if err := <-done; err != nil {
-		b.Error(err)
-	}
 	stop()
-	work.Wait()
 }
 
 func benchClient(addr string, s dialled, qos byte, window, rounds int) error {

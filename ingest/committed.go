@@ -3,6 +3,7 @@ package ingest
 import (
 	"github.com/tributary-edge/tributary"
 	"github.com/tributary-edge/tributary/ingest/packet"
+	"github.com/tributary-edge/tributary/ingest/session"
 )
 
 // Committed is what the log calls, once per group and in the order of ledgers
@@ -95,6 +96,7 @@ func (d *Door) answer(c *conn, t uint64) {
 			to.acks = append(to.acks, packet.TypePubrec<<4, 2, byte(pid>>8), byte(pid))
 		}
 	case kindReceived:
+		c.sub.Noted(&session.Delivery{PacketID: pid, Release: true})
 		c.acks = packet.AppendAck(c.acks, packet.TypePubrel, pid, 0, c.version)
 	case kindRelease:
 		to := d.q2.released(c.id, pid, seq)

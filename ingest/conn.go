@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tributary-edge/tributary/ingest/auth"
 	"github.com/tributary-edge/tributary/ingest/packet"
 	"github.com/tributary-edge/tributary/log/record"
 )
@@ -65,20 +66,21 @@ type conn struct {
 	freed    int // places in the v5 window that are free again
 	dirty    bool
 
-	mu       sync.Mutex // guards what follows
-	cond     sync.Cond  // open, stopping, flushing have changed
-	out      []byte     // to be sent
-	spare    []byte     // the buffer that was sent last
-	flushing bool       // a goroutine runs flush
-	hungry   bool       // the delivery waits until out has been sent
-	broken   bool       // a write has failed
-	stopping bool       // the reader is to stop
-	closed   bool       // nothing more is to be sent
-	said     bool       // a DISCONNECT, or a CONNACK that refuses, was sent
-	code     byte       // why we stop, for the DISCONNECT; 0: not our doing
-	open     int        // records appended and not committed, and subscriptions under way
-	noting   int        // of these, how many are about the session
-	quota    int        // v5: messages received and not fully acknowledged
+	mu       sync.Mutex     // guards what follows
+	identity *auth.Identity // who the guard said it is; nil: not known yet
+	cond     sync.Cond      // open, stopping, flushing have changed
+	out      []byte         // to be sent
+	spare    []byte         // the buffer that was sent last
+	flushing bool           // a goroutine runs flush
+	hungry   bool           // the delivery waits until out has been sent
+	broken   bool           // a write has failed
+	stopping bool           // the reader is to stop
+	closed   bool           // nothing more is to be sent
+	said     bool           // a DISCONNECT, or a CONNACK that refuses, was sent
+	code     byte           // why we stop, for the DISCONNECT; 0: not our doing
+	open     int            // records appended and not committed, and subscriptions under way
+	noting   int            // of these, how many are about the session
+	quota    int            // v5: messages received and not fully acknowledged
 }
 
 func newConn(d *Door, nc net.Conn) *conn {

@@ -111,6 +111,9 @@ func (d *Door) authenticate(c *conn, pk *packets.Packet) byte {
 		}
 		return packet.CodeNotAuthorized
 	}
+	if !d.identified(c, &identity) {
+		return packet.CodeNotAuthorized
+	}
 	if c.user = identity.User; c.user != "" {
 		c.claimed = c.user // what a certificate or a token says comes first
 	}

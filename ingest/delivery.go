@@ -55,7 +55,7 @@ type delivery struct {
 
 func newDelivery(d *Door) *delivery {
 	return &delivery{
-		door: d, tree: topic.NewTree[*subscriber](), kept: newRetained(), wake: make(chan struct{}, 1),
+		door: d, tree: topic.NewTree[*subscriber](), kept: newRetained(&d.opt), wake: make(chan struct{}, 1),
 		pages: pages{reader: d.opt.Reader}, turns: map[share]int{},
 	}
 }
@@ -197,7 +197,7 @@ func (o *delivery) spread(ledger tributary.LedgerID, name []byte, e *record.Entr
 		}
 	}
 	for i := range found.Groups {
-		if member := o.choose(&found.Groups[i]); member != nil {
+		if member := o.choose(&found.Groups[i], m.topic()); member != nil {
 			o.giveOne(&m, member)
 		}
 	}
@@ -225,39 +225,13 @@ func ownMatch(all *topic.Match[*subscriber], name string) *topic.Match[*subscrib
 	return &own
 }
 
-// A share names a shared subscription.
-type share struct{ group, filter string }
-
-// maxTurns bounds what is remembered of shared subscriptions.
-const maxTurns = 10_000
-
-// choose returns the member of a shared subscription that gets the next message:
-// one that is connected, if any is, in turn.
-func (o *delivery) choose(g *topic.Group[*subscriber]) *topic.Match[*subscriber] {
-	if len(o.turns) > maxTurns {
-		clear(o.turns) // many of them are gone by now
-	}
-	of := share{g.Name, g.Filter}
-	turn := o.turns[of]
-	o.turns[of] = turn + 1
-	var away *topic.Match[*subscriber]
-	for i := range g.Members {
-		m := &g.Members[(turn+i)%len(g.Members)]
-		if m.Subscriber.conn.Load() != nil {
-			return m
-		}
-		away = m
-	}
-	return away
-}
-
 // giveOne gives a message to one subscriber.
 func (o *delivery) giveOne(m *outgoing, to *topic.Match[*subscriber]) {
 	s := to.Subscriber
 	c := s.conn.Load()
 	qos := min(to.QoS, m.qos)
 	switch {
-	case c == nil && (qos == 0 || !s.Lasting()),
+	case c == nil && qos == 0,
 		!o.door.opt.Guard.Allows(s.User, s.Client, auth.Read, m.topic()):
 		return
 	case qos > 0:

@@ -5,10 +5,11 @@
 // The parts, in the way of a message: listen.go and limits.go let connections
 // in; input.go and output.go are the socket, cut into packets, with writes that
 // never block; serve.go reads a connection to its end, connect.go and session.go
-// give it its session; publish.go takes a PUBLISH to the log and committed.go
-// answers it; qos2.go and qos2_replay.go remember packet ids; headers.go and
-// outgoing.go turn a message into a record and back; delivery.go reads what is
-// durable and gives it to subscribers.
+// give it its session, recheck.go ends what new rules do not let in; publish.go
+// takes a PUBLISH to the log and committed.go answers it; qos2.go and
+// qos2_replay.go remember packet ids; headers.go and outgoing.go turn a message
+// into a record and back; delivery.go reads what is durable and gives it to
+// subscribers, and shared.go chooses among the members of a shared subscription.
 package ingest
 
 import (
@@ -73,6 +74,9 @@ type Guard interface {
 	// Allows says whether a user may use a topic; for auth.Subscribe it is a
 	// filter. It is asked for each message.
 	Allows(user, clientID string, a auth.Access, topic string) bool
+	// Stands returns nil if a client that Authenticate let in would be let in
+	// again, and else why not. cs is of its connection, nil without TLS.
+	Stands(i *auth.Identity, cs *tls.ConnectionState) error
 	// Generation moves when the answers may have changed.
 	Generation() uint64
 }
@@ -83,7 +87,8 @@ type Options struct {
 	Listen    []string    // addresses, as for net.Listen("tcp", …)
 	ListenTLS []string    // the same, with TLS
 	ListenWS  []string    // the same, with WebSocket (MQTT 5, 6)
-	TLS       *tls.Config // for ListenTLS
+	ListenWSS []string    // the same, with WebSocket in TLS
+	TLS       *tls.Config // for ListenTLS and ListenWSS
 
 	Log        Appender
 	Reader     Reader
@@ -100,6 +105,14 @@ type Options struct {
 	// What one client may send in a second, before it has to wait; default 0, no
 	// limit.
 	MaxMessagesPerSecond, MaxBytesPerSecond int
+	// MaxSlowed is how long a client may be made to wait so without a break, before
+	// it is disconnected; default 0, no limit.
+	MaxSlowed time.Duration
+
+	// Retained messages are held in memory; beyond either of these, those of new
+	// topics are refused. Defaults 100,000 and 64 MiB. What an earlier process kept
+	// is kept all the same.
+	MaxRetained, MaxRetainedBytes int
 
 	// SessionExpirySeconds is how long the session of an MQTT 3.1.1 client, which
 	// cannot say it, outlives its connection; default 0xffffffff, for ever.
@@ -112,6 +125,10 @@ type Options struct {
 
 	ConnectTimeout time.Duration // from accept to a complete CONNECT; default 5 s, and three times that with TLS
 	DrainTimeout   time.Duration // how long Run waits, when it ends, for what is appended to become durable; default 5 s
+
+	// ServerReference is where MQTT 5 clients are told to go when Run ends: MQTT 5,
+	// 4.11; default "", nowhere.
+	ServerReference string
 
 	Version string       // what $SYS says that this is
 	Logger  *slog.Logger // default: none
@@ -129,6 +146,8 @@ func (o Options) withDefaults() (Options, error) {
 	setDefault(&o.MaxPacketBytes, 1<<20)
 	setDefault(&o.MaxTopicLevels, 32)
 	setDefault(&o.ReceiveMaximum, 1024)
+	setDefault(&o.MaxRetained, 100_000)
+	setDefault(&o.MaxRetainedBytes, 64<<20)
 	setDefault(&o.ConnectTimeout, 5*time.Second)
 	setDefault(&o.DrainTimeout, 5*time.Second)
 	if o.ReceiveMaximum < 1 || o.ReceiveMaximum > 65535 {
@@ -137,7 +156,7 @@ func (o Options) withDefaults() (Options, error) {
 	if o.MaxPacketBytes < 1<<10 || o.MaxPacketBytes > 256<<20 {
 		errs = append(errs, fmt.Errorf("the largest packet is %d bytes; it may be 1 KiB to 256 MiB", o.MaxPacketBytes))
 	}
-	if len(o.ListenTLS) > 0 && o.TLS == nil {
+	if len(o.ListenTLS)+len(o.ListenWSS) > 0 && o.TLS == nil {
 		errs = append(errs, errors.New("there is no certificate to listen with TLS"))
 	}
 	setDefault(&o.Sessions.MaxQueued, 10_000)
@@ -182,6 +201,7 @@ type Door struct {
 	appended  atomic.Int64  // records that were ever appended
 	settled   atomic.Int64  // records that were ever committed, or failed
 	committed chan struct{} // one slot: pending has fallen
+	rechecked atomic.Int64  // when Recheck was called last, in ns since 1970; 0: never
 	unsent    atomic.Int64  // bytes that clients have left unread, of all connections
 	dirty     []*conn       // touched by Committed alone: who has answers to send
 

@@ -3,7 +3,6 @@ package ingest
 import (
 	"encoding/binary"
 	"hash/crc32"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -129,11 +128,17 @@ func (r *recent) add(p fingerprint, seq int64) {
 func (r *recent) forget() { r.ring, r.at = nil, 0 }
 
 // has says whether a message with DUP was appended before, and has no PUBACK that
-// its client can have seen. All up to settled are acknowledged.
+// its client can have seen. All up to settled are acknowledged. Only the last
+// message with the packet id counts: to use the id again, its client must have
+// seen the PUBACK of those before (MQTT-2.2.1-3).
 func (r *recent) has(p fingerprint, settled int64) bool {
-	return slices.ContainsFunc(r.ring, func(s sent) bool {
-		return s.fingerprint == p && (s.conn != r.conn || s.seq > settled)
-	})
+	for i := range r.ring {
+		s := &r.ring[(r.at+2*len(r.ring)-1-i)%len(r.ring)] // the newest first
+		if s.pid == p.pid {
+			return s.fingerprint == p && (s.conn != r.conn || s.seq > settled)
+		}
+	}
+	return false
 }
 
 // fingerprintOf returns the fingerprint of a message: of all that its record has,

@@ -148,6 +148,23 @@ func TestNotResent(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, d *Door, l *fakeLog) {
 		l.auto(t)
 		c := pipe(t, d).enter(kept("dev", true))
+		for _, payload := range []string{"open", "closed"} { // one packet id: the first was acknowledged, and its client knows
+			c.publish(1, 1, "t", payload)
+			c.want(0x40, 2, 0, 1)
+		}
+		c.vanish()
+		c = pipe(t, d).enter(kept("dev", true))
+		for _, payload := range []string{"closed", "open"} {
+			c.resend(1, payload)
+			c.want(0x40, 2, 0, 1)
+		}
+		if got := l.payloads(); got != "open closed open" {
+			t.Errorf("log has %q", got)
+		}
+	})
+	bubble(t, nil, func(t *testing.T, d *Door, l *fakeLog) {
+		l.auto(t)
+		c := pipe(t, d).enter(kept("dev", true))
 		c.publish(1, 1, "cc/1", "23", user("ts", "1")...)
 		c.want(0x40, 2, 0, 1)
 		c.vanish()

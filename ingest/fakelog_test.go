@@ -3,6 +3,7 @@ package ingest
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"slices"
 	"strings"
@@ -28,17 +29,18 @@ type fakeLog struct {
 	ledger    tributary.LedgerID
 	before    []*fakeLog // of earlier processes, oldest first
 
-	mu       sync.Mutex
-	entries  []record.Entry
-	tickets  []tributary.Ticket
-	failed   []int // entries whose group failed
-	durable  int   // entries below it are committed, or failed
-	readable int   // entries below it may be read
-	fail     error // what Append returns
-	full     bool  // there is no room but for alarms
-	reads    int
-	appended sync.Cond
-	grown    chan struct{} // closed and replaced when readable grows
+	mu        sync.Mutex
+	entries   []record.Entry
+	tickets   []tributary.Ticket
+	failed    []int // entries whose group failed
+	durable   int   // entries below it are committed, or failed
+	readable  int   // entries below it may be read
+	fail      error // what Append returns
+	full      bool  // there is no room but for alarms
+	eventless bool  // nor for what was dropped
+	reads     int
+	appended  sync.Cond
+	grown     chan struct{} // closed and replaced when readable grows
 }
 
 // fakeLedger is the ledger of every fakeLog.
@@ -59,7 +61,7 @@ func (l *fakeLog) Append(r *record.Record, t tributary.Ticket) (tributary.LSN, e
 	if l.fail != nil {
 		return 0, l.fail
 	}
-	if l.full && !r.Alarm {
+	if l.full && !r.Alarm || l.eventless && string(r.Key) == session.EventKey && r.Value[1] == 8 {
 		return 0, errFull
 	}
 	e := record.Entry{LSN: tributary.LSN(len(l.entries)), Record: *r}
@@ -242,5 +244,6 @@ func (openDoor) Authenticate(_ context.Context, c *auth.Credentials) (auth.Ident
 	return auth.Identity{User: c.Username}, nil
 }
 
-func (openDoor) Allows(_, _ string, _ auth.Access, _ string) bool { return true }
-func (openDoor) Generation() uint64                               { return 0 }
+func (openDoor) Allows(_, _ string, _ auth.Access, _ string) bool  { return true }
+func (openDoor) Stands(*auth.Identity, *tls.ConnectionState) error { return nil }
+func (openDoor) Generation() uint64                                { return 0 }

@@ -1,7 +1,6 @@
 package ingest
 
 import (
-	"crypto/tls"
 	"crypto/x509"
 	"net"
 	"time"
@@ -103,11 +102,12 @@ func (d *Door) forget(c *conn) {
 type bucket struct {
 	messages, bytes float64
 	at              time.Time
+	slowed          time.Time // since when it has been empty; zero: it is not
 }
 
 // pass makes a client wait that sends more than it may: we do not read on, and
 // so its own sending stops in time. It returns false when the connection is to
-// stop meanwhile.
+// stop meanwhile, or has been slowed for too long.
 func (d *Door) pass(c *conn, bytes int) bool {
 	perSecond, bytesPerSecond := float64(d.opt.MaxMessagesPerSecond), float64(d.opt.MaxBytesPerSecond)
 	if perSecond == 0 && bytesPerSecond == 0 {
@@ -131,7 +131,16 @@ func (d *Door) pass(c *conn, bytes int) bool {
 		wait = max(wait, -b.bytes/bytesPerSecond)
 	}
 	if wait <= 0 {
+		b.slowed = time.Time{}
 		return true
+	}
+	if b.slowed.IsZero() {
+		b.slowed = now
+	}
+	if limit := d.opt.MaxSlowed; limit > 0 && now.Sub(b.slowed) > limit {
+		d.stat.tooFast.Add(1)
+		c.stop(packet.CodeMessageRate)
+		return false
 	}
 	d.stat.slowed.Add(1)
 	return c.pause(time.Duration(wait * float64(time.Second)))
@@ -169,12 +178,8 @@ func hostOf(a net.Addr) string {
 
 // leafOf returns the client's verified certificate, if it has shown one.
 func leafOf(nc net.Conn) *x509.Certificate {
-	t, ok := nc.(interface{ ConnectionState() tls.ConnectionState })
-	if !ok {
-		return nil
-	}
-	if chains := t.ConnectionState().VerifiedChains; len(chains) > 0 {
-		return chains[0][0]
+	if cs := connectionState(nc); cs != nil && len(cs.VerifiedChains) > 0 {
+		return cs.VerifiedChains[0][0]
 	}
 	return nil
 }

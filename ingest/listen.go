@@ -39,6 +39,7 @@ func (d *Door) listenAll(ctx context.Context) ([]listening, error) {
 		{"MQTT", d.opt.Listen, d.acceptPlain},
 		{"MQTT with TLS", d.opt.ListenTLS, d.acceptTLS},
 		{"MQTT over WebSocket", d.opt.ListenWS, d.acceptWebSockets},
+		{"MQTT over WebSocket with TLS", d.opt.ListenWSS, d.acceptSecureWebSockets},
 	}
 	var listeners []listening
 	var addrs []net.Addr

@@ -4,6 +4,8 @@ import (
 	"net"
 	"time"
 
+	"github.com/mochi-mqtt/server/v2/packets"
+
 	"github.com/tributary-edge/tributary/ingest/packet"
 )
 
@@ -188,13 +190,17 @@ func (c *conn) write(b []byte) error {
 // from the server. It returns why the connection ended, as a reason code, or 0.
 func (c *conn) finish(err error) byte {
 	code := c.lastWord(err)
+	var props *packets.Properties
+	if code == packet.CodeUseAnotherServer {
+		props = &packets.Properties{ServerReference: c.door.opt.ServerReference}
+	}
 	c.mu.Lock()
-	if code == packet.CodeShuttingDown {
+	if code == packet.CodeShuttingDown || code == packet.CodeUseAnotherServer {
 		c.awaitAnswers()
 	}
 	c.closed = true
 	if code != 0 && c.v5 && !c.said && !c.broken {
-		c.put(packet.AppendDisconnect(nil, code, nil, uint32(c.maxPacket)))
+		c.put(packet.AppendDisconnect(nil, code, props, uint32(c.maxPacket)))
 		c.said = true
 	}
 	if !c.broken {

@@ -96,7 +96,8 @@ func (o *delivery) pump(s *subscriber) {
 }
 
 // A sending is a QoS 2 message for a session that outlives its connection, for the
-// log must know its packet id before the client does; or a message behind one.
+// log must know its packet id before the client does; or what was dropped from
+// the queue of one; or a message behind either.
 type sending struct {
 	s *subscriber
 	c *conn
@@ -105,7 +106,7 @@ type sending struct {
 	durable bool // the log knows of it, or need not; guarded by s.serving
 }
 
-// hold keeps a QoS 2 message back until the log knows of it. Called with serving
+// hold keeps a delivery back until the log knows of it. Called with serving
 // held.
 func (o *delivery) hold(d *sending) {
 	if len(d.s.held) > 0 && d.s.held[0].c != d.c {
@@ -123,6 +124,7 @@ func (o *delivery) sent(d *sending) {
 	s.serving.Lock()
 	defer s.serving.Unlock()
 	d.durable = true
+	s.Noted(&d.d)
 	for len(s.held) > 0 && s.held[0].durable {
 		first := s.held[0]
 		s.held = s.held[1:]
@@ -138,7 +140,10 @@ func (o *delivery) sent(d *sending) {
 // transmit sends a QoS 1 or 2 message. One that cannot be sent any more counts
 // as if it had been acknowledged.
 func (o *delivery) transmit(s *subscriber, c *conn, d *session.Delivery) {
-	if d.Release {
+	switch {
+	case d.Drop:
+		return
+	case d.Release:
 		c.send(packet.AppendAck(nil, packet.TypePubrel, d.PacketID, 0, c.version)...)
 		return
 	}

@@ -10,24 +10,23 @@ import (
 	"github.com/tributary-edge/tributary/log/record"
 )
 
-// Retained messages are in memory and in the checkpoint, so they are bounded.
-const (
-	maxRetained      = 100_000
-	maxRetainedBytes = 64 << 20
-)
-
 // retained holds the retained messages. The delivery changes it, in the order of
-// the log; anybody may ask.
+// the log; anybody may ask. They are in memory and in the checkpoint, so they are
+// bounded.
 type retained struct {
-	all   *topic.Retained[*record.Entry]
-	bytes atomic.Int64
+	all      *topic.Retained[*record.Entry]
+	bytes    atomic.Int64
+	max      int
+	maxBytes int64
 
 	mu    sync.Mutex
 	dirty map[string]struct{} // topics that have changed since the last checkpoint
 }
 
-func newRetained() *retained {
-	return &retained{all: topic.NewRetained[*record.Entry](), dirty: map[string]struct{}{}}
+func newRetained(o *Options) *retained {
+	return &retained{
+		all: topic.NewRetained[*record.Entry](), max: o.MaxRetained, maxBytes: int64(o.MaxRetainedBytes), dirty: map[string]struct{}{},
+	}
 }
 
 // set keeps a copy of e as the retained message of its topic, or forgets the one
@@ -56,11 +55,11 @@ func (r *retained) mark(name string) {
 
 // fullFor says whether a retained message of that topic must be refused.
 func (r *retained) fullFor(name []byte) bool {
-	if r.all.Len() < maxRetained && r.bytes.Load() < maxRetainedBytes {
+	if r.all.Len() < r.max && r.bytes.Load() < r.maxBytes {
 		return false
 	}
 	_, there := r.all.Get(string(name))
-	return !there || r.bytes.Load() >= maxRetainedBytes
+	return !there || r.bytes.Load() >= r.maxBytes
 }
 
 // changes returns what has changed since it was last called: nil for a topic

@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"strings"
 	"testing"
@@ -23,6 +24,8 @@ func (rules) Authenticate(_ context.Context, c *auth.Credentials) (auth.Identity
 func (r rules) Allows(_, _ string, a auth.Access, topic string) bool {
 	return !r[fmt.Sprint(a, " ", topic)]
 }
+
+func (rules) Stands(*auth.Identity, *tls.ConnectionState) error { return nil }
 
 func (rules) Generation() uint64 { return 0 }
 

@@ -29,6 +29,7 @@ func (d *Door) Run(ctx context.Context) error {
 	var work sync.WaitGroup
 	work.Go(func() { d.out.run(delivering) })
 	work.Go(func() { d.keepTime(ctx) })
+	d.endSevered()
 	for _, l := range listeners {
 		work.Go(func() { l.accept(ctx, l.Listener) })
 	}
@@ -70,8 +71,12 @@ func (d *Door) stopConnections() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.closing = true
+	code := byte(packet.CodeShuttingDown)
+	if d.opt.ServerReference != "" {
+		code = packet.CodeUseAnotherServer
+	}
 	for c := range d.conns {
-		c.stop(packet.CodeShuttingDown)
+		c.stop(code)
 	}
 }
 

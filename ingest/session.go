@@ -127,7 +127,7 @@ func (d *Door) end(s *session.Session) {
 }
 
 // unsubscribeAll takes the subscriptions of a session that is over out of the
-// tree.
+// tree. What it has left of shared ones goes to their other members.
 func (d *Door) unsubscribeAll(s *session.Session) {
 	d.mu.Lock()
 	sub := d.subs[s.Client]
@@ -142,6 +142,9 @@ func (d *Door) unsubscribeAll(s *session.Session) {
 	d.behindAll(func() { // as they were made, or one could be made after this
 		for i := range all {
 			d.out.tree.Unsubscribe(sub, all[i].Filter)
+		}
+		if left := s.Left(); len(left) > 0 {
+			d.out.passOn(all, left)
 		}
 	})
 }
@@ -163,7 +166,11 @@ func (d *Door) sweep(now time.Time) {
 // noteSending appends what must be durable before s is sent. The delivery calls it.
 func (d *Door) noteSending(s *sending) {
 	r := controlRecord(session.EventKey, s.d.Event)
-	if err := d.append(&r, tributary.Ticket{Owner: s, Tag: tag(kindNoted, 0, 0)}); err != nil {
+	err := d.append(&r, tributary.Ticket{Owner: s, Tag: tag(kindNoted, 0, 0)})
+	switch {
+	case err != nil && s.d.Drop:
+		d.out.do(func() { d.out.sent(s) }) // a full log must not stop subscribers; at worst a kill brings back what was dropped
+	case err != nil:
 		s.c.stop(d.failure(err)) // it is in flight, and is sent when the client is back
 	}
 }

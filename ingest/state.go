@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/tributary-edge/tributary"
@@ -102,12 +103,31 @@ func (d *Door) Replay(ledger tributary.LedgerID, e *record.Entry) error {
 				d.plant(s.Client)
 			}
 		}
+		d.passOnReplayed(change.Ended)
 		return nil
 	}
 	d.recents.replay(e, time.Now())
 	d.out.give(ledger, e, time.Now())
 	d.sessions.Passed(ledger, e.LSN)
 	return d.q2.replay(e)
+}
+
+// Recall takes up one record that the restored state has already: devices that
+// send it again are recognised by it. The node calls it as it does Replay.
+func (d *Door) Recall(e *record.Entry) { d.recents.replay(e, time.Now()) }
+
+// passOnReplayed passes on, once the delivery runs, what a session had left that
+// ended in a replay. The log does not say which member of a shared subscription a
+// message was given to, so this may be what another one had, or has acknowledged:
+// QoS 1 bears that, QoS 2 does not.
+func (d *Door) passOnReplayed(ended *session.Session) {
+	if ended == nil {
+		return
+	}
+	left := slices.DeleteFunc(ended.Left(), func(m session.Message) bool { return m.QoS == 2 })
+	if subs := ended.Subscriptions(); len(left) > 0 {
+		d.out.do(func() { d.out.passOn(subs, left) })
+	}
 }
 
 // plant makes the tree have the subscriptions that a client's session has.
@@ -131,19 +151,39 @@ func (d *Door) plant(client string) {
 	}
 }
 
+// endSevered ends the sessions that ended with their connection when an earlier
+// process did. Their wills go first, so that a kill in between sends one twice
+// rather than never. It is called before anybody is let in.
+func (d *Door) endSevered() {
+	for _, s := range d.sessions.Severed() {
+		if w := d.restoredWill(s); w != nil {
+			d.sendWill(w)
+		}
+		d.end(s)
+	}
+}
+
 // resumeWills sees to the wills of clients that were connected, or whose will was
-// delayed, when an earlier process ended: they have gone.
+// delayed, when an earlier process ended: they have gone, and their sessions
+// have not.
 func (d *Door) resumeWills() {
 	d.sessions.Each(func(s *session.Session) {
-		w := s.Will()
-		if w == nil {
-			return
+		if w := d.restoredWill(s); w != nil {
+			d.delayWill(w)
 		}
-		c := &conn{door: d, id: s.Client, user: s.User, claimed: s.User, idBytes: []byte(s.Client), lasting: true, v5: true, sub: d.subscriberOf(s)}
-		d.delayWill(&will{c: c, delay: w.DelaySeconds, message: message{
-			topic: []byte(w.Topic), payload: w.Payload, qos: w.QoS, retain: w.Retain, props: decodeWill(w.Properties),
-		}})
 	})
+}
+
+// restoredWill returns the will that an earlier process has left, or nil.
+func (d *Door) restoredWill(s *session.Session) *will {
+	w := s.Will()
+	if w == nil {
+		return nil
+	}
+	c := &conn{door: d, id: s.Client, user: s.User, claimed: s.User, idBytes: []byte(s.Client), lasting: true, v5: true, sub: d.subscriberOf(s)}
+	return &will{c: c, delay: w.DelaySeconds, message: message{
+		topic: []byte(w.Topic), payload: w.Payload, qos: w.QoS, retain: w.Retain, props: decodeWill(w.Properties),
+	}}
 }
 
 // The saved form of a retained message: version 1 (1 byte), its time (8 bytes, big

@@ -43,6 +43,8 @@ type Refusals struct {
 	Denied      uint64 // connections refused: not who they say, or not allowed
 	Filters     uint64 // subscriptions refused
 	Slowed      uint64 // times that a client had to wait because it sent too fast
+	TooFast     uint64 // connections closed: it sent too fast for too long
+	Withdrawn   uint64 // connections closed: after a reload the client would not be let in again
 }
 
 type counters struct {
@@ -52,6 +54,7 @@ type counters struct {
 	full, failed, topic, window, tooMany, accepts atomic.Uint64
 	panics, slowReader, fanoutLost, fanoutError   atomic.Uint64
 	queueLost, unauthorized, filters, slowed      atomic.Uint64
+	tooFast, withdrawn                            atomic.Uint64
 	maxConnections                                atomic.Int64
 }
 
@@ -92,6 +95,7 @@ func (d *Door) Stats() Stats {
 			Panics: c.panics.Load(), SlowReader: c.slowReader.Load(),
 			FanoutLost: c.fanoutLost.Load(), FanoutError: c.fanoutError.Load(), QueueLost: c.queueLost.Load(),
 			Denied: c.unauthorized.Load(), Filters: c.filters.Load(), Slowed: c.slowed.Load(),
+			TooFast: c.tooFast.Load(), Withdrawn: c.withdrawn.Load(),
 		},
 	}
 	for q := range s.Received {

@@ -30,7 +30,8 @@ func runCommand() *cobra.Command {
 		Use:     "run",
 		Short:   "Run the node until SIGTERM or SIGINT",
 		Example: "  tributary run -c tributary.toml",
-		Long: "Runs the node. On SIGHUP it reads the files again that say who may connect: passwords, rights, keys and certificates.\n" +
+		Long: "Runs the node. On SIGHUP it reads the files again that say who may connect: passwords, rights, keys and certificates;\n" +
+			"whoever would not be let in again is disconnected.\n" +
 			"On SIGTERM or SIGINT it takes nothing more from devices, makes what it has taken durable,\n" +
 			"acknowledges it and exits with code 0. Records that are not in Kafka yet wait on the disk for the next start.",
 		Args: cobra.NoArgs,

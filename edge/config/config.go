@@ -221,6 +221,9 @@ func defaults() *Config {
 			MaxPacketBytes: 256 << 10,
 			ReceiveMaximum: 1024,
 			MaxTopicLevels: 32,
+
+			MaxRetained:      100_000,
+			MaxRetainedBytes: 64 << 20,
 		},
 		Ack: Ack{WindowAuto: true},
 		Log: Log{MaxPercent: 75, MaxAge: 30 * day, SegmentBytes: 12 << 20},

@@ -105,6 +105,8 @@ site = "plant7"
 listen = ["0.0.0.0:1883", "[::]:1884"]
 listen_tls = ["0.0.0.0:8883"]
 listen_ws = ["0.0.0.0:9001"]
+listen_wss = ["0.0.0.0:8884"]
+mdns = true
 tls_cert_file = "door.crt"
 tls_key_file = "door.key"
 tls_client_ca_file = "devices.crt"
@@ -120,6 +122,10 @@ allow_anonymous = true
 max_connections_per_address = 20
 max_messages_per_second = 50
 max_bytes_per_second = "64KiB"
+max_slowed = "10m"
+max_retained = 5000
+max_retained_bytes = "1MiB"
+server_reference = "gw2:8883 gw3"
 max_clients = 1_500
 max_packet = "960KiB"
 receive_maximum = 0xFFFF
@@ -180,10 +186,12 @@ format = "json"
 		Node: Node{Name: "GW-1", DataDir: "/d", Site: "plant7"},
 		MQTT: MQTT{
 			Listen: []string{"0.0.0.0:1883", "[::]:1884"}, ListenTLS: []string{"0.0.0.0:8883"}, ListenWS: []string{"0.0.0.0:9001"},
+			ListenWSS: []string{"0.0.0.0:8884"}, MDNS: true,
 			TLSCertFile: "door.crt", TLSKeyFile: "door.key", TLSClientCAFile: "devices.crt", TLSCRLFile: "devices.crl", CertificateUser: "san",
 			PasswordFile: "passwd", ACLFile: "acl", JWTKeysFile: "jwks", JWTIssuer: "us", JWTAudience: "door", ClientIDIs: "prefix",
 			AllowAnonymous: true, MaxConnectionsPerAddress: 20, MaxMessagesPerSecond: 50, MaxBytesPerSecond: 64 << 10, MaxClients: 1500,
 			MaxPacketBytes: 960 << 10, ReceiveMaximum: 65535, MaxTopicLevels: 8,
+			MaxSlowed: 10 * time.Minute, MaxRetained: 5000, MaxRetainedBytes: 1 << 20, ServerReference: "gw2:8883 gw3",
 		},
 		Ack: Ack{Window: 100 * time.Millisecond},
 		Log: Log{MaxBytes: 8 << 30, MaxAge: 36 * time.Hour, SegmentBytes: 64 << 20, Compression: CompressNever, AlarmReserve: 64 << 20, EnduranceBytes: 120e12},

@@ -2,7 +2,9 @@ package config
 
 import (
 	"fmt"
+	"slices"
 	"strings"
+	"time"
 )
 
 // MQTT is [mqtt]: the door for devices. A path is "" when the key is not used.
@@ -10,9 +12,11 @@ type MQTT struct {
 	Listen    []string // listen: HOST:PORT each, plain TCP; default 127.0.0.1:1883
 	ListenTLS []string // listen_tls: HOST:PORT each; default none
 	ListenWS  []string // listen_ws: HOST:PORT each, WebSocket without TLS; default none
+	ListenWSS []string // listen_wss: HOST:PORT each, WebSocket with TLS; default none
+	MDNS      bool     // mdns: the local network is told of Listen and ListenTLS; default false
 
-	TLSCertFile, TLSKeyFile string // tls_cert_file, tls_key_file: our certificate, for ListenTLS
-	TLSClientCAFile         string // tls_client_ca_file: who may sign the certificates that clients of ListenTLS must have
+	TLSCertFile, TLSKeyFile string // tls_cert_file, tls_key_file: our certificate, for ListenTLS and ListenWSS
+	TLSClientCAFile         string // tls_client_ca_file: who may sign the certificates that clients of these must have
 	TLSCRLFile              string // tls_crl_file: certificates that are revoked
 	CertificateUser         string // certificate_user: the name in a certificate that is the user, "cn" or "san"; "" none. "auto", the default, is cn with TLSClientCAFile
 
@@ -33,6 +37,12 @@ type MQTT struct {
 	MaxConnectionsPerAddress int // max_connections_per_address: 0 to 100000; default 0, no limit but MaxClients
 	MaxMessagesPerSecond     int // max_messages_per_second of one client, 0 to 1000000; default 0, no limit
 	MaxBytesPerSecond        int // max_bytes_per_second of one client, 1KiB to 1GiB; default 0, no limit
+
+	MaxSlowed        time.Duration // max_slowed: how long these two may slow a client without a break before it is disconnected, up to 1d; default 0, no limit
+	MaxRetained      int           // max_retained: retained messages kept, 1 to 1000000; default 100000
+	MaxRetainedBytes int           // max_retained_bytes: of them, in memory, 64KiB to 1GiB; default 64MiB
+
+	ServerReference string // server_reference: where MQTT 5 clients are told to go when the node stops: HOST or HOST:PORT, several with spaces between; default "", nowhere
 }
 
 // Authenticates reports whether clients have any way to prove who they are.
@@ -51,7 +61,7 @@ func (m *MQTT) listeners() []listener {
 	for _, l := range []struct {
 		key       string
 		addresses []string
-	}{{"listen", m.Listen}, {"listen_tls", m.ListenTLS}, {"listen_ws", m.ListenWS}} {
+	}{{"listen", m.Listen}, {"listen_tls", m.ListenTLS}, {"listen_ws", m.ListenWS}, {"listen_wss", m.ListenWSS}} {
 		for i, address := range l.addresses {
 			all = append(all, listener{l.key, i, address})
 		}
@@ -74,6 +84,7 @@ func (r *reader) checkDoor() {
 	r.checkAddresses()
 	r.checkAuthentication()
 	r.checkOpen()
+	r.checkIdle()
 }
 
 // checkAddresses finds addresses that stand twice, and a node without a door.
@@ -86,13 +97,17 @@ func (r *reader) checkAddresses() {
 		}
 		taken[l.address] = l.key
 	}
-	if len(taken) == 0 && !r.failedAt("mqtt.listen") && !r.failedAt("mqtt.listen_tls") && !r.failedAt("mqtt.listen_ws") {
+	if len(taken) == 0 && !r.failedAtListener() {
 		r.errorAt(r.place("mqtt.listen"), "[mqtt] listen: is empty, and so are the other listeners: no device could connect", `listen = ["127.0.0.1:1883"]`)
 	}
 	status := r.config.Status.Listen
 	if key, isTaken := taken[status]; isTaken && !strings.HasSuffix(status, ":0") {
 		r.errorAt(r.place("status.listen"), fmt.Sprintf("[status] listen: %q is taken by [mqtt] %s", status, key), `listen = "127.0.0.1:9880"`)
 	}
+}
+
+func (r *reader) failedAtListener() bool {
+	return r.failedAt("mqtt.listen") || r.failedAt("mqtt.listen_tls") || r.failedAt("mqtt.listen_ws") || r.failedAt("mqtt.listen_wss")
 }
 
 // checkDoorTLS checks that what TLS needs is there, and nothing that needs TLS
@@ -105,9 +120,11 @@ func (r *reader) checkDoorTLS() {
 		}
 	}
 	const crt, key, ca = `tls_cert_file = "/etc/tributary/door.crt"`, `tls_key_file = "/etc/tributary/door.key"`, `tls_client_ca_file = "/etc/tributary/devices-ca.crt"`
-	listens := strings.Join(m.ListenTLS, " ")
-	needs("listen_tls", listens, "tls_cert_file", m.TLSCertFile, crt)
-	needs("listen_tls", listens, "tls_key_file", m.TLSKeyFile, key)
+	listens := strings.Join(append(slices.Clip(m.ListenTLS), m.ListenWSS...), " ")
+	for _, l := range []struct{ key, value string }{{"listen_tls", strings.Join(m.ListenTLS, " ")}, {"listen_wss", strings.Join(m.ListenWSS, " ")}} {
+		needs(l.key, l.value, "tls_cert_file", m.TLSCertFile, crt)
+		needs(l.key, l.value, "tls_key_file", m.TLSKeyFile, key)
+	}
 	for _, f := range []struct{ key, value string }{
 		{"tls_cert_file", m.TLSCertFile}, {"tls_key_file", m.TLSKeyFile}, {"tls_client_ca_file", m.TLSClientCAFile},
 	} {
@@ -175,9 +192,22 @@ func (r *reader) checkOpen() {
 		case !m.Authenticates():
 			r.errorAt(r.listenerPlace(l), fmt.Sprintf("[mqtt] %s: %q is open to the network, and there is no authentication", l.key, l.address),
 				`add password_file = "/etc/tributary/passwd", or allow_anonymous = true if every device there may publish`)
-		case certificatesOnly && l.key != "listen_tls":
+		case certificatesOnly && l.key != "listen_tls" && l.key != "listen_wss":
 			r.warnAt(r.listenerPlace(l), fmt.Sprintf("[mqtt] %s: nobody can connect to %q, because certificates are the only authentication", l.key, l.address),
 				"leave it out, or add password_file")
 		}
+	}
+}
+
+// checkIdle finds keys that do nothing as things are.
+func (r *reader) checkIdle() {
+	m := &r.config.MQTT
+	if m.MaxSlowed > 0 && m.MaxMessagesPerSecond == 0 && m.MaxBytesPerSecond == 0 &&
+		!r.failedAt("mqtt.max_messages_per_second") && !r.failedAt("mqtt.max_bytes_per_second") {
+		r.warnAt(r.place("mqtt.max_slowed"), "[mqtt] max_slowed does nothing, because nobody is slowed", "max_messages_per_second = 100")
+	}
+	reachable := slices.ContainsFunc(append(slices.Clip(m.Listen), m.ListenTLS...), func(a string) bool { return !isLoopback(a) })
+	if m.MDNS && !reachable && !r.failedAtListener() {
+		r.warnAt(r.place("mqtt.mdns"), "[mqtt] mdns does nothing, because neither listen nor listen_tls is open to the network", `listen = ["0.0.0.0:1883"]`)
 	}
 }

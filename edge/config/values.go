@@ -131,6 +131,25 @@ func isLoopback(address string) bool {
 	return host == "localhost" || err == nil && ip.IsLoopback()
 }
 
+// serverReference judges a Server Reference: MQTT 5, 4.11. "" is none.
+func serverReference(s string) (reason, hint string) {
+	const example = "gateway-2.example.com:8883"
+	if len(s) > 1<<10 {
+		return "is longer than 1024 bytes", "name one or two servers"
+	}
+	for server := range strings.FieldsSeq(s) {
+		address := server
+		if _, _, err := net.SplitHostPort(server); err != nil { // the port may be left out
+			address = net.JoinHostPort(strings.Trim(server, "[]"), "1883")
+		}
+		host, port, reason, _ := splitAddress(address, example)
+		if reason != "" || host == "" || port == 0 || strings.Contains(server, "://") {
+			return fmt.Sprintf("%q is not HOST or HOST:PORT", server), fmt.Sprintf("for example %q", example)
+		}
+	}
+	return "", ""
+}
+
 func dataDir(dst *string) decoder {
 	return func(v value) []fault {
 		var dir string

@@ -102,6 +102,9 @@ func (d *MQTT) metrics(m *metrics) {
 	m.counter("mqtt_refused", "Messages that were refused.",
 		of("reason", "full", d.RefusedFull), of("reason", "disk", d.RefusedDisk), of("reason", "topic", d.RefusedTopic))
 	m.counter("mqtt_refused_clients", "Connections that were refused: too many, or not who they say.", one(d.RefusedClients))
+	m.counter("mqtt_slowed", "Times that a client had to wait because it sent too fast.", one(d.Slowed))
+	m.counter("mqtt_disconnected", "Connections that were closed: too fast for too long, or withdrawn by a reload.",
+		of("reason", "rate", d.TooFast), of("reason", "withdrawn", d.Withdrawn))
 	m.gauge("mqtt_sessions", "Sessions of connected and of absent clients.", one(d.Sessions))
 	m.gauge("mqtt_subscriptions", "Subscriptions held.", one(d.Subscriptions))
 	m.gauge("mqtt_retained", "Retained messages held.", one(d.Retained))

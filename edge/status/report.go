@@ -55,6 +55,9 @@ type MQTT struct {
 	Sent            uint64   `json:"sent"`             // PUBLISH packets to local subscribers
 	SubscribersLost uint64   `json:"subscribers_lost"` // messages that local subscribers did not get: too slow, or away too long
 	RefusedClients  uint64   `json:"refused_clients"`  // connections refused: too many, or not who they say
+	Slowed          uint64   `json:"slowed"`           // times that a client had to wait because it sent too fast
+	TooFast         uint64   `json:"too_fast"`         // connections closed because that went on for too long
+	Withdrawn       uint64   `json:"withdrawn"`        // connections closed because after a reload the client would not be let in again
 	BadReload       string   `json:"bad_reload"`       // why the last reload of passwords and rights failed; "" when it did not
 	Doubts          []string `json:"doubts"`           // what is in force of these and yet worth a look
 }

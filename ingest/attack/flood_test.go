@@ -29,7 +29,7 @@ func newCgroup(t *testing.T, limitBytes int) cgroup {
 	parent := root
 	text, err := os.ReadFile("/proc/self/cgroup")
 	if err != nil {
-		t.Skip("this kernel has no cgroups: ", err)
+		skip(t, "this kernel has no cgroups: %v", err)
 	}
 	for line := range strings.Lines(string(text)) {
 		if _, own, found := strings.Cut(strings.TrimSpace(line), ":memory:"); found {
@@ -41,7 +41,7 @@ func newCgroup(t *testing.T, limitBytes int) cgroup {
 	g := cgroup{filepath.Join(parent, fmt.Sprintf("tributary-attack-%d", os.Getpid()))}
 	if err := os.Mkdir(g.dir, 0o750); err != nil {
 		// A machine with cgroups of version 2 alone has none, and a container may not make one.
-		t.Skip("no memory cgroup of version 1, or not root: ", err)
+		skip(t, "no memory cgroup of version 1, or not root: %v", err)
 	}
 	t.Cleanup(func() { // after the node has ended
 		if err := os.Remove(g.dir); err != nil {

@@ -59,6 +59,14 @@ func runAll(m *testing.M) int {
 	return m.Run()
 }
 
+// skip skips a test that this machine cannot run. It says so where it is seen
+// without -v as well: a test that did not run must not pass for one that did.
+func skip(t *testing.T, format string, why ...any) {
+	t.Helper()
+	fmt.Fprintf(os.Stderr, "\n!!! SKIPPED: %s: %s !!!\n", t.Name(), fmt.Sprintf(format, why...))
+	t.Skipf(format, why...)
+}
+
 // long skips a test that make test-attack has no time for.
 func long(t *testing.T) {
 	t.Helper()
@@ -71,7 +79,7 @@ func long(t *testing.T) {
 func needFiles(t *testing.T, n int) {
 	t.Helper()
 	if allowed := allowedFiles(t); allowed < n {
-		t.Skipf("%d file descriptors are needed and %d allowed; run as root", n, allowed)
+		skip(t, "%d file descriptors are needed and %d allowed; run as root", n, allowed)
 	}
 }
 

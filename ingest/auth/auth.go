@@ -30,6 +30,8 @@ type Credentials struct {
 type Identity struct {
 	User    string    // "": anonymous
 	Expires time.Time // when the certificate or token ends; zero: never
+
+	proof proof // for Stands
 }
 
 // The reason codes of a Refusal (MQTT 5, section 3.2.2.2).
@@ -153,7 +155,7 @@ func (o *Options) check() error {
 
 // Reload reads the files again. If any of them is wrong, all that was read before
 // stays in force, and the error says which and why. Connections stay as they are;
-// see Generation.
+// see Generation and Stands.
 func (g *Guard) Reload() error {
 	g.reload.Lock()
 	defer g.reload.Unlock()

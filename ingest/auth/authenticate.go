@@ -36,7 +36,8 @@ func (g *Guard) identify(ctx context.Context, s *state, c *Credentials) (Identit
 		if err := g.checkPassword(ctx, s, c); err != nil {
 			return Identity{}, err
 		}
-		return Identity{User: c.Username}, nil
+		secret, _ := s.passwords.find(c.Username)
+		return Identity{User: c.Username, proof: proof{secret: secret}}, nil
 	case c.Username != "" && g.Configured():
 		return Identity{}, refuse(BadCredential, "user %q gave nothing that proves it", c.Username)
 	case !o.AllowAnonymous:

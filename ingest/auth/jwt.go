@@ -5,6 +5,7 @@ import (
 	"crypto"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
@@ -49,7 +50,12 @@ func (o *JWTOptions) identity(keys []tokenKey, token []byte) (Identity, error) {
 		options = append(options, jwt.WithAudience(o.Audience))
 	}
 	claims := jwt.MapClaims{}
-	choose := func(t *jwt.Token) (any, error) { return keysFor(keys, t) }
+	var signed proof
+	choose := func(t *jwt.Token) (key any, err error) {
+		key, err = keyFor(keys, t)
+		signed.key = key
+		return key, err
+	}
 	if _, err := jwt.NewParser(options...).ParseWithClaims(string(token), claims, choose); err != nil {
 		return Identity{}, refuse(BadCredential, "token refused: %v", err)
 	}
@@ -65,11 +71,12 @@ func (o *JWTOptions) identity(keys []tokenKey, token []byte) (Identity, error) {
 	if err != nil || expires == nil { // was checked above
 		return Identity{}, refuse(BadCredential, "token refused: no end")
 	}
-	return Identity{User: user, Expires: expires.Add(clockLeeway)}, nil
+	return Identity{User: user, Expires: expires.Add(clockLeeway), proof: signed}, nil
 }
 
-// keysFor returns the keys that may have signed t.
-func keysFor(keys []tokenKey, t *jwt.Token) (any, error) {
+// keyFor returns the key that must have signed t: the one that may have, or, of
+// several, the one that has.
+func keyFor(keys []tokenKey, t *jwt.Token) (crypto.PublicKey, error) {
 	if _, has := t.Header["crit"]; has {
 		return nil, errors.New("it wants something understood that we do not know (crit)")
 	}
@@ -77,14 +84,20 @@ func keysFor(keys []tokenKey, t *jwt.Token) (any, error) {
 	if _, has := t.Header["kid"]; has && !isText {
 		return nil, errors.New("its kid is no text")
 	}
-	var set jwt.VerificationKeySet
+	var may []crypto.PublicKey
 	for _, k := range keys {
 		if k.algorithm == t.Method.Alg() && (id == "" || k.id == "" || k.id == id) {
-			set.Keys = append(set.Keys, k.key)
+			may = append(may, k.key)
 		}
 	}
-	if len(set.Keys) == 0 {
+	if len(may) == 0 {
 		return nil, fmt.Errorf("there is no %s key %q", t.Method.Alg(), id)
 	}
-	return set, nil
+	text := t.Raw[:strings.LastIndexByte(t.Raw, '.')]
+	for _, key := range may[:len(may)-1] {
+		if t.Method.Verify(text, t.Signature, key) == nil {
+			return key, nil
+		}
+	}
+	return may[len(may)-1], nil
 }

@@ -39,7 +39,7 @@ func numbered(topic string, n int, qos byte) (list []message) {
 	return list
 }
 
-var everywhere = []string{tcp, secure, webSocket}
+var everywhere = []string{tcp, secure, webSocket, secureWeb}
 
 // TestExchange publishes and subscribes with every QoS: a few bytes, none, all that
 // there are, and 200 KiB.

@@ -29,7 +29,7 @@ type library struct {
 }
 
 func libraries() []library {
-	all := []string{tcp, secure, webSocket}
+	all := []string{tcp, secure, webSocket, secureWeb}
 	return []library{
 		{"mosquitto", []int{3, 4, 5}, []string{tcp, secure}, newMosquitto}, // Debian's is built without WebSocket
 		{"paho.mqtt.golang", []int{3, 4}, all, goClient("goPaho3")},

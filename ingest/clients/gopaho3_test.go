@@ -9,12 +9,12 @@ import (
 
 // goPaho3 is an MQTT 3.1 and 3.1.1 client made with paho.mqtt.golang.
 func goPaho3(w *wire, o *options) error {
-	scheme := map[string]string{tcp: "tcp", secure: "ssl", webSocket: "ws"}[o.Transport]
+	scheme := map[string]string{tcp: "tcp", secure: "ssl", webSocket: "ws", secureWeb: "wss"}[o.Transport]
 	opt := mqtt.NewClientOptions().AddBroker(o.url(scheme)).
 		SetProtocolVersion(uint(o.Version)).SetClientID(o.ID).SetCleanSession(o.Clean).
 		SetUsername(o.User).SetPassword(o.Password).
 		SetAutoReconnect(false).SetConnectRetry(false)
-	if o.Transport == secure {
+	if o.withTLS() {
 		roots, err := o.roots()
 		if err != nil {
 			return err

@@ -57,7 +57,7 @@ func goPaho5(w *wire, o *options) error {
 }
 
 func configPaho5(w *wire, o *options) (*autopaho.ClientConfig, error) {
-	scheme := map[string]string{tcp: "mqtt", secure: "tls", webSocket: "ws"}[o.Transport]
+	scheme := map[string]string{tcp: "mqtt", secure: "tls", webSocket: "ws", secureWeb: "wss"}[o.Transport]
 	u, err := url.Parse(o.url(scheme))
 	if err != nil {
 		return nil, err
@@ -83,7 +83,7 @@ func configPaho5(w *wire, o *options) (*autopaho.ClientConfig, error) {
 			}},
 		},
 	}
-	if o.Transport == secure {
+	if o.withTLS() {
 		roots, err := o.roots()
 		if err != nil {
 			return nil, err

@@ -69,6 +69,7 @@ data_dir = %q
 listen = ["127.0.0.1:0"]
 listen_tls = ["127.0.0.1:0"]
 listen_ws = ["127.0.0.1:0"]
+listen_wss = ["127.0.0.1:0"]
 allow_anonymous = true
 password_file = %q
 tls_cert_file = %q
@@ -100,7 +101,7 @@ func (n *node) start() error {
 	if err := n.cmd.Start(); err != nil {
 		return err
 	}
-	addresses, ended := make(chan string, 3), make(chan error, 1)
+	addresses, ended := make(chan string, 4), make(chan error, 1)
 	n.ended = ended
 	go func() {
 		in := bufio.NewScanner(stderr)
@@ -115,7 +116,7 @@ func (n *node) start() error {
 		ended <- errors.Join(in.Err(), n.cmd.Wait())
 	}()
 	n.ports = map[string]int{}
-	for _, transport := range []string{tcp, secure, webSocket} { // in the order of the log
+	for _, transport := range []string{tcp, secure, webSocket, secureWeb} { // in the order of the log
 		select {
 		case a := <-addresses:
 			_, port, err := net.SplitHostPort(a)

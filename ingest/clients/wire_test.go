@@ -16,6 +16,7 @@ const (
 	tcp       = "tcp"
 	secure    = "tls"
 	webSocket = "ws"
+	secureWeb = "wss"
 )
 
 // A message is what was or is to be published. As a command to subscribe, its
@@ -60,11 +61,14 @@ type options struct {
 
 func (o *options) url(scheme string) string {
 	u := fmt.Sprintf("%s://%s:%d", scheme, o.Host, o.Port)
-	if o.Transport == webSocket {
+	if o.Transport == webSocket || o.Transport == secureWeb {
 		u += "/mqtt"
 	}
 	return u
 }
+
+// withTLS says whether the way to the server is in TLS.
+func (o *options) withTLS() bool { return o.Transport == secure || o.Transport == secureWeb }
 
 func (o *options) roots() (*x509.CertPool, error) {
 	text, err := os.ReadFile(o.CA)

@@ -27,6 +27,7 @@ type client struct {
 	// overflowed says that messages were dropped while others, older ones, were in
 	// flight. A replay does not know which were in flight, and drops those: then
 	// what is lost is not what was lost, but there is no more of it, and it is counted.
+	// What was dropped never comes behind what is newer.
 	overflowed bool
 
 	promised map[string]bool   // what it must get in this session
@@ -141,7 +142,7 @@ func (c *client) pump(n int) {
 		if !ok {
 			return
 		}
-		if d.QoS == 2 && (d.Event != nil) != c.lasting {
+		if d.QoS == 2 && (d.Event != nil && !c.lasting || d.Event == nil && c.lasting && !d.Dup && !d.Release) {
 			c.w.t.Errorf("%s: lasting %v, event % x of %+v", c.id, c.lasting, d.Event, d)
 		}
 		c.out = append(c.out, packet{Delivery: d, event: c.event(d.Event)})
@@ -160,6 +161,12 @@ func (c *client) receive(n int) {
 	for ; n > 0 && len(c.out) > 0 && c.out[0].event < c.w.durable; n-- {
 		p := c.out[0]
 		c.out = c.out[1:]
+		if p.Event != nil {
+			c.s.Noted(&p.Delivery)
+		}
+		if p.Drop {
+			continue
+		}
 		if p.Release {
 			if what, holds := c.held[p.PacketID]; holds && c.lasting {
 				c.noted[what] = true
@@ -203,7 +210,7 @@ func (c *client) publish(p packet) {
 		t.Errorf("%s: %s was published before it had subscribed, or after", c.id, what)
 	}
 	if place := c.w.place(p.Message); p.Copy == nil && !c.got[what] {
-		if place <= c.latest[p.QoS] && !c.overflowed { // what was dropped may come after all, late, with a replay
+		if place <= c.latest[p.QoS] {
 			t.Errorf("%s: %s of QoS %d is out of order", c.id, what, p.QoS)
 		}
 		c.latest[p.QoS] = place
@@ -229,7 +236,7 @@ func (c *client) acknowledge(n int) {
 			c.open--
 		case p.pubrec:
 			known, event = c.s.Pubrec(p.PacketID, false)
-			c.out = append(c.out, packet{Delivery: Delivery{PacketID: p.PacketID, Release: true}, event: c.event(event)})
+			c.out = append(c.out, packet{Delivery: Delivery{PacketID: p.PacketID, Release: true, Event: event}, event: c.event(event)})
 		case p.pubcomp:
 			known = c.s.Pubcomp(p.PacketID)
 			c.open = max(c.open-1, 0) // it may be of an earlier connection's

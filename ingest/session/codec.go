@@ -20,6 +20,7 @@ const (
 	flagCopied
 	flagReceived
 	flagIDs
+	flagInherited
 	flagsEnd
 )
 
@@ -56,7 +57,8 @@ func (e *encoder) item(it *item) {
 	}
 	set(flagQoS2, it.qos == 2)
 	set(flagRetain, it.retain)
-	set(flagCopied, it.copied)
+	set(flagCopied, it.origin == copied)
+	set(flagInherited, it.origin == inherited)
 	set(flagReceived, it.received)
 	set(flagIDs, len(it.ids()) > 0)
 	e.b = append(e.b, flags)
@@ -238,8 +240,15 @@ func (d *decoder) item() item {
 		at:       d.position(),
 		qos:      1 + flags&flagQoS2,
 		retain:   flags&flagRetain != 0,
-		copied:   flags&flagCopied != 0,
 		received: flags&flagReceived != 0,
+	}
+	switch flags & (flagCopied | flagInherited) {
+	case flagCopied:
+		it.origin = copied
+	case flagInherited:
+		it.origin = inherited
+	case flagCopied | flagInherited:
+		d.fail()
 	}
 	if it.at.ledger == nil || flags >= flagsEnd || it.received && it.qos == 1 {
 		d.fail()
@@ -254,7 +263,7 @@ func (d *decoder) item() item {
 			m.ids[i] = uint32(d.uvarint())
 		}
 	}
-	if it.copied && !it.received {
+	if it.origin == copied && !it.received {
 		m.entry = d.entry()
 	}
 	if m.ids != nil || m.entry != nil {

@@ -25,7 +25,8 @@ type Delivery struct {
 	PacketID uint16
 	Dup      bool   // it may have been sent before, on an earlier connection
 	Release  bool   // send PUBREL for the id; there is no message
-	Event    []byte // not nil: this control record must be durable before the packet is sent
+	Drop     bool   // send nothing: Event tells of messages that were dropped
+	Event    []byte // not nil: this control record must be durable before this packet, or a later one, is sent
 }
 
 // Offer puts m at the end of what is to be delivered, and keeps m.Copy and
@@ -41,17 +42,14 @@ func (s *Session) Offer(m Message) (dropped int) {
 	if m.QoS != 1 && m.QoS != 2 {
 		panic(fmt.Sprintf("QoS %d was offered to the session of %q: only 1 and 2 are kept", m.QoS, s.Client))
 	}
-	it := item{qos: m.QoS, retain: m.Retain, copied: m.Copy != nil}
-	if m.Copy != nil || len(m.IDs) > 0 {
-		it.more = &more{entry: m.Copy, ids: m.IDs}
-	}
+	it := m.item()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.gone {
+	if s.gone && !s.leaves {
 		return 0
 	}
 	if m.Copy != nil {
-		it.at = s.store.position(m.Ledger, m.LSN)
+		it.origin, it.at = copied, s.store.position(m.Ledger, m.LSN)
 	} else {
 		it.at = s.store.offered(m.Ledger, m.LSN, s.last)
 		if !s.last.before(it.at) {
@@ -61,8 +59,23 @@ func (s *Session) Offer(m Message) (dropped int) {
 	}
 	s.queue.push(it)
 	s.mark()
+	return s.shrink()
+}
+
+// item returns m as one that is in its place, but for its position.
+func (m *Message) item() item {
+	it := item{qos: m.QoS, retain: m.Retain}
+	if m.Copy != nil || len(m.IDs) > 0 {
+		it.more = &more{entry: m.Copy, ids: m.IDs}
+	}
+	return it
+}
+
+// shrink drops what is too much, and returns how many messages that is.
+func (s *Session) shrink() (dropped int) {
 	for s.queue.len() > 0 && s.overfull() {
-		s.queue.remove(0)
+		it := s.queue.remove(0)
+		s.lose(&it)
 		dropped++
 	}
 	return dropped
@@ -88,6 +101,7 @@ func (s *Session) Attach(window int) {
 	}
 	s.attached, s.served, s.detached = true, true, time.Time{}
 	s.window, s.sent = min(max(window, 1), maxPacketID), 0
+	s.told = 0 // what was not durable when the connection broke may never be
 	for i := range s.flight.len() {
 		s.flight.at(i).again = true
 	}
@@ -107,20 +121,28 @@ func (s *Session) Detach(now time.Time) {
 // connection, or the window is full. Packet ids are unique among those in
 // flight, and a free one is used again as late as possible.
 //
-// In a lasting session, each delivery of QoS 2 has an event, one that is
-// delivered again too: nobody knows whether the event of the first sending
-// became durable before the connection broke. A delivery whose event cannot be
-// made durable is not sent; the caller ends the connection, or waits.
+// In a lasting session, each delivery of QoS 2 has an event, and what was dropped
+// has one before anything newer is sent: or a replay could find it again, and send
+// it then. Either comes again on the next connection, until Noted says that it is
+// durable. A delivery whose event cannot be made
+// durable is not sent; the caller ends the connection, or waits.
 func (s *Session) Take() (d Delivery, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.attached || s.sent >= s.window {
 		return Delivery{}, false
 	}
+	if s.told < len(s.lost) && s.remembered() {
+		s.told++
+		s.losing = false
+		lost := s.lost[s.told-1]
+		return Delivery{Message: Message{LSN: lost.from.lsn}, Drop: true, Event: s.droppedEvent(lost)}, true
+	}
 	if s.sent == s.flight.len() {
 		if s.queue.len() == 0 {
 			return Delivery{}, false
 		}
+		s.losing = false
 		it := s.queue.remove(0)
 		it.id = s.freeID()
 		s.flight.push(it)
@@ -134,10 +156,31 @@ func (s *Session) Take() (d Delivery, ok bool) {
 	} else {
 		d.Message, d.Dup = it.message(), it.again
 	}
-	if it.qos == 2 {
+	if it.qos == 2 && !it.noted {
 		d.Event = s.exchangeEvent(it)
 	}
 	return d, true
+}
+
+// Noted says that the event of a delivery is durable, or, for a Delivery with
+// Release and its packet id alone, that of a Pubrec.
+func (s *Session) Noted(d *Delivery) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if d.Drop {
+		if s.told > 0 && s.lost[0].from.lsn == d.LSN { // they become durable in their order
+			s.lost, s.told = s.lost[1:], s.told-1
+		}
+		if len(s.lost) == 0 {
+			s.lost = nil
+		}
+		return
+	}
+	if i := s.flight.find(d.PacketID); i >= 0 {
+		if it := s.flight.at(i); it.received == d.Release && (d.Release || it.at.lsn == d.LSN) {
+			it.noted = true
+		}
+	}
 }
 
 const maxPacketID = 65_535

@@ -9,7 +9,8 @@ import (
 // EventKey is the key of the control records that events are the values of.
 const EventKey = "session"
 
-const eventVersion = 1
+// eventVersion is what is written; older ones are read too.
+const eventVersion = 2
 
 // An eventKind says what an event tells.
 type eventKind byte
@@ -22,6 +23,8 @@ const (
 	eventSent
 	eventReceived
 	eventWill
+	eventDropped
+	eventInherited
 )
 
 // event begins an event. Its number is drawn while the session is locked and
@@ -116,4 +119,25 @@ func (s *Session) exchangeEvent(it *item) []byte {
 	e.position(s.low())
 	e.item(it)
 	return e.appendTo(binary.BigEndian.AppendUint16(s.event(kind), it.id))
+}
+
+// droppedEvent returns what was dropped.
+func (s *Session) droppedEvent(of span) []byte {
+	e := encoder{}
+	e.position(of.from)
+	e.position(of.to)
+	return e.appendTo(s.event(eventDropped))
+}
+
+// inheritedEvent returns what came from a session that has ended, or nil if the
+// log need not know.
+func (s *Session) inheritedEvent(items []item) []byte {
+	if len(items) == 0 || !s.remembered() {
+		return nil
+	}
+	e := encoder{b: binary.AppendUvarint(nil, uint64(len(items)))}
+	for i := range items {
+		e.item(&items[i])
+	}
+	return e.appendTo(s.event(eventInherited))
 }

@@ -13,7 +13,8 @@ import (
 // tried but the checksum.
 func FuzzRestore(f *testing.F) {
 	st := NewStore(Options{})
-	life(f, st)
+	s, _ := life(f, st)
+	inherits(s)
 	state := st.Dirty()["press-4"]
 	f.Add(state[:len(state)-4])
 	f.Add(open(f, NewStore(Options{}), "c").state())
@@ -44,9 +45,9 @@ func FuzzRestore(f *testing.F) {
 // written and is delivered to its end.
 func FuzzReplay(f *testing.F) {
 	st := NewStore(Options{})
-	_, events := life(f, st)
+	s, events := life(f, st)
 	state := st.Dirty()["press-4"]
-	for _, e := range append(events, st.Drop("press-4").EndedEvent()) {
+	for _, e := range append(events, dropped(s), inherits(s), st.Drop("press-4").EndedEvent()) {
 		f.Add(e)
 		if c := bytes.Clone(e); len(c) > 2 {
 			c[2] = 30 // a number that the state does not have

@@ -10,11 +10,21 @@ type item struct {
 	more     *more  // nil for most
 	id       uint16 // in flight
 	qos      byte   // 1 or 2
+	origin   origin
 	retain   bool
-	copied   bool // it is not read from the log: more has it, until it is received
 	received bool // QoS 2: the client has it, and is owed a PUBREL
+	noted    bool // QoS 2, in flight: the log, or the checkpoint, has it as it stands here
 	again    bool // was sent on an earlier connection, perhaps
 }
+
+// An origin says how a message came to a session.
+type origin byte
+
+const (
+	inPlace   origin = iota // in the order of the log
+	copied                  // it is not read from the log: more has it, until it is received
+	inherited               // from a session that has ended, when later ones may have been sent
+)
 
 // more is what few messages have. It is never changed.
 type more struct {
@@ -37,13 +47,15 @@ func (it *item) ids() []uint32 {
 }
 
 // inLog says whether the message still has to be read from the log.
-func (it *item) inLog() bool { return !it.copied && !it.received }
+func (it *item) inLog() bool { return it.origin != copied && !it.received }
 
 // receive notes that the client has the message, so that we need it no more.
-func (it *item) receive() { it.received, it.more = true, nil }
+func (it *item) receive() { it.received, it.noted, it.more = true, false, nil }
 
 // same says whether two items are the same message.
-func (it *item) same(other *item) bool { return it.at == other.at && it.copied == other.copied }
+func (it *item) same(other *item) bool {
+	return it.at == other.at && (it.origin == copied) == (other.origin == copied)
+}
 
 // message returns what the caller has offered.
 func (it *item) message() Message {

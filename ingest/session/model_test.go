@@ -46,6 +46,7 @@ type sent struct {
 	here     bool // on this connection
 	dup      bool
 	received bool
+	noted    bool
 }
 
 func (m *model) step(rng *rand.Rand, s *Session) string {
@@ -53,7 +54,7 @@ func (m *model) step(rng *rand.Rand, s *Session) string {
 	case n < 35:
 		return m.offer(rng, s)
 	case n < 65:
-		return m.take(s)
+		return m.take(rng, s)
 	case n < 90:
 		return m.acknowledge(rng, s)
 	case n < 94:
@@ -154,9 +155,13 @@ func (m *model) find(id uint16) *sent {
 	return nil
 }
 
-func (m *model) take(s *Session) string {
+func (m *model) take(rng *rand.Rand, s *Session) string {
 	x := m.next()
 	d, ok := s.Take()
+	for ok && d.Drop { // TestCrash has what that is good for
+		s.Noted(&d)
+		d, ok = s.Take()
+	}
 	if ok != (x != nil) {
 		return fmt.Sprintf("took %v %+v, should be %+v", ok, d, x)
 	}
@@ -168,8 +173,12 @@ func (m *model) take(s *Session) string {
 	if x.received {
 		want.Message = Message{QoS: 2}
 	}
-	if (d.Event != nil) != (s.Lasting() && x.QoS == 2) {
+	if (d.Event != nil) != (s.lasting && x.QoS == 2 && !x.noted) {
 		return fmt.Sprintf("event % x of %+v", d.Event, d)
+	}
+	if rng.IntN(2) == 0 {
+		s.Noted(&d)
+		x.noted = true
 	}
 	if d.Event = nil; fmt.Sprintf("%+v", d) != fmt.Sprintf("%+v", want) {
 		return fmt.Sprintf("took %+v, should be %+v", d, want)
@@ -199,13 +208,13 @@ func (m *model) acknowledge(rng *rand.Rand, s *Session) string {
 		var event []byte
 		known, event = s.Pubrec(id, failed)
 		want = x != nil && x.QoS == 2
-		if (event != nil) != (want && !failed && s.Lasting()) {
+		if (event != nil) != (want && !failed && s.lasting) {
 			return fmt.Sprintf("PUBREC of %d: event % x", id, event)
 		}
 		if want && failed {
 			over()
 		} else if want {
-			x.received = true
+			x.received, x.noted = true, false
 		}
 	case what < 8:
 		known, want = s.Pubcomp(id), x != nil && x.received
@@ -239,7 +248,7 @@ func (m *model) release(x *sent) {
 		}
 		m.flight = slices.Insert(m.flight, i, x)
 	}
-	x.received, x.here = true, false
+	x.received, x.noted, x.here = true, false, false
 }
 
 func (m *model) forget(rng *rand.Rand, s *Session) string {
@@ -261,7 +270,7 @@ func (m *model) forget(rng *rand.Rand, s *Session) string {
 		if keep(x) {
 			flight = append(flight, x)
 		} else if x.QoS == 2 {
-			x.received = true
+			x.received, x.noted = true, false
 			flight = append(flight, x)
 		}
 	}

@@ -153,22 +153,23 @@ func (s *Session) Forget(ledger tributary.LedgerID, before tributary.LSN) (dropp
 }
 
 // low returns a position such that all older ones are done with: acknowledged,
-// dropped, or never meant for this client.
+// dropped, or never meant for this client. Copies and what was inherited do not
+// count: they are not in the order of the log.
 func (s *Session) low() position {
 	low := s.last
 	if low.ledger != nil {
 		low.lsn++
 	}
 	lower := func(it *item) {
-		if !it.copied && (low.ledger == nil || it.at.before(low)) {
+		if it.origin == inPlace && (low.ledger == nil || it.at.before(low)) {
 			low = it.at
 		}
 	}
 	for i := range s.flight.len() {
 		lower(s.flight.at(i))
 	}
-	for i := range s.queue.len() { // ascending, but for copies
-		if it := s.queue.at(i); !it.copied {
+	for i := range s.queue.len() {
+		if it := s.queue.at(i); it.origin == inPlace { // these ascend
 			lower(it)
 			break
 		}
@@ -178,7 +179,7 @@ func (s *Session) low() position {
 
 // doneBelow takes out what was done with when an event was made.
 func (s *Session) doneBelow(low position) {
-	pending := func(_ int, it *item) bool { return it.copied || !it.at.before(low) }
+	pending := func(_ int, it *item) bool { return it.origin != inPlace || !it.at.before(low) }
 	s.flight.keep(pending)
 	s.queue.keep(pending)
 }

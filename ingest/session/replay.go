@@ -67,11 +67,13 @@ type told struct {
 	low    position           // sent, received
 	item   item               // sent, received
 	will   *Will              // will
+	lost   span               // dropped
+	items  []item             // inherited
 }
 
 func (st *Store) parse(event []byte) (ev told, err error) {
 	d := decoder{b: event, store: st}
-	if version := d.byte(); version != eventVersion {
+	if version := d.byte(); version < 1 || version > eventVersion {
 		return ev, fmt.Errorf("version %d: %w", version, ErrDamaged)
 	}
 	ev.kind = eventKind(d.byte())
@@ -94,6 +96,18 @@ func (st *Store) parse(event []byte) (ev told, err error) {
 		}
 	case eventWill:
 		ev.will = d.will()
+	case eventDropped:
+		d.table()
+		ev.lost = span{d.position(), d.position()}
+	case eventInherited:
+		d.table()
+		for range d.count(minItem) {
+			it := d.item()
+			if it.origin != inherited || it.received {
+				d.fail()
+			}
+			ev.items = append(ev.items, it)
+		}
 	default:
 		d.fail()
 	}
@@ -127,8 +141,14 @@ func (s *Session) apply(ev *told, c *Change) {
 		if ev.item.received {
 			it.receive()
 		}
+		it.noted = true
 	case eventWill:
 		s.will = ev.will
+	case eventDropped:
+		s.drop(ev.lost)
+	case eventInherited:
+		s.merge(ev.items)
+		s.shrink()
 	}
 	s.mark()
 }

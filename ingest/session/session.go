@@ -38,6 +38,7 @@ type Session struct {
 	traced   bool       // events or a state of it may exist
 	dirty    bool       // store.dirty has it
 	gone     bool       // has ended
+	leaves   bool       // has ended, and what it was owed is for Left
 	attached bool       // a connection serves it
 	served   bool       // a connection has served it in this process
 	expiry   uint32     // seconds after its connection
@@ -49,6 +50,9 @@ type Session struct {
 	restored uint64     // events up to this one are in the state that it was restored from
 	detached time.Time  // when it lost its connection; zero: it has one, or that is not known
 	last     position   // the last that was offered
+	lost     []span     // dropped, and not known to be in the log
+	told     int        // of lost, so many were taken on this connection
+	losing   bool       // the last of lost goes on: nothing was taken since
 	flight   line       // in the order of sending
 	queue    line       // in the order of offering
 	subs     []topic.Subscription
@@ -75,13 +79,6 @@ func (s *Session) SetExpiry(seconds uint32, lasting bool) {
 	s.expiry, s.lasting = seconds, lasting
 	s.traced = s.traced || lasting
 	s.mark()
-}
-
-// Lasting says whether the session outlives its connection.
-func (s *Session) Lasting() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.lasting
 }
 
 // Subscribe adds a subscription, or replaces the one with the same filter;
@@ -172,7 +169,9 @@ func (s *Session) end() {
 		s.store.mark(s.Client)
 	}
 	s.gone, s.attached = true, false
-	s.flight, s.queue = line{}, line{}
+	if s.leaves = s.shares(); !s.leaves {
+		s.flight, s.queue = line{}, line{}
+	}
 }
 
 // expired says whether the session is over at now. What is not known to have

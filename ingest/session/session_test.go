@@ -273,6 +273,9 @@ func TestDropsOldest(t *testing.T) {
 		t.Errorf("%d dropped, %d wait, %d in flight", dropped, q, f)
 	}
 	s.Puback(1)
+	if d := take(t, s); !d.Drop || d.Event == nil {
+		t.Errorf("what was dropped comes first: %+v", d)
+	}
 	if d := take(t, s); d.LSN != 9 {
 		t.Errorf("the newest is %d", d.LSN)
 	}

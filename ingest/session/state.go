@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-const stateVersion = 1
+// stateVersion is what is written; older ones are read too.
+const stateVersion = 2
 
 // Dirty returns the states of the lasting sessions that have changed since the
 // last call, by client id; nil stands for a session that has ended. The caller
@@ -101,7 +102,7 @@ func (st *Store) parseState(client string, state []byte) (*Session, error) {
 		return nil, fmt.Errorf("checksum: %w", ErrDamaged)
 	}
 	d := decoder{b: state[:body], store: st}
-	if version := d.byte(); version != stateVersion {
+	if version := d.byte(); version < 1 || version > stateVersion {
 		return nil, fmt.Errorf("version %d: %w", version, ErrDamaged)
 	}
 	s := &Session{Client: client, store: st, lasting: true, traced: true}
@@ -127,7 +128,7 @@ func (st *Store) parseState(client string, state []byte) (*Session, error) {
 		if ids[id] {
 			d.fail()
 		}
-		ids[id], it.id = true, id
+		ids[id], it.id, it.noted = true, id, true
 		s.flight.push(it)
 	}
 	for range d.count(minItem) {

@@ -167,6 +167,27 @@ func (st *Store) Expired(now time.Time) []*Session {
 	return over
 }
 
+// Severed ends the sessions that do not outlive their connection, and returns them:
+// that connection was an earlier process's. Nothing but a will that was still to be
+// sent had such a session remembered. It is called after the replay, and before
+// Open. The caller does with them as with what Open has dropped.
+func (st *Store) Severed() []*Session {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	var over []*Session
+	for _, s := range st.sessions {
+		s.mu.Lock()
+		if s.expiry == 0 {
+			over = append(over, s)
+		}
+		s.mu.Unlock()
+	}
+	for _, s := range over {
+		st.drop(s.Client)
+	}
+	return over
+}
+
 // Each calls f for every session that there was when it was called. f may call
 // any method of the store and of the session.
 func (st *Store) Each(f func(*Session)) {

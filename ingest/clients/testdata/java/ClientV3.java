@@ -43,7 +43,7 @@ final class ClientV3 {
 		options.setMqttVersion(o.version);
 		options.setCleanSession(o.clean);
 		options.setMaxInflight(1000);
-		if (o.transport.equals("tls")) options.setSocketFactory(o.sockets());
+		if (o.secure()) options.setSocketFactory(o.sockets());
 		if (!o.user.isEmpty()) {
 			options.setUserName(o.user);
 			options.setPassword(o.password.toCharArray());

@@ -59,7 +59,7 @@ final class ClientV5 {
 		MqttConnectionOptions options = new MqttConnectionOptions();
 		options.setCleanStart(o.clean);
 		options.setSessionExpiryInterval(o.expiry);
-		if (o.transport.equals("tls")) options.setSocketFactory(o.sockets());
+		if (o.secure()) options.setSocketFactory(o.sockets());
 		if (!o.user.isEmpty()) {
 			options.setUserName(o.user);
 			options.setPassword(o.password.getBytes("UTF-8"));

@@ -38,7 +38,11 @@ final class Wire {
 
 		String url() {
 			String scheme = transport.equals("tls") ? "ssl" : transport;
-			return scheme + "://" + host + ":" + port + (transport.equals("ws") ? "/mqtt" : "");
+			return scheme + "://" + host + ":" + port + (transport.startsWith("ws") ? "/mqtt" : "");
+		}
+
+		boolean secure() {
+			return transport.equals("tls") || transport.equals("wss");
 		}
 
 		/**

@@ -31,9 +31,9 @@ const connect = (o) => {
   }
   if (o.version === 5) options.properties = { sessionExpiryInterval: o.expiry }
   if (o.user) Object.assign(options, { username: o.user, password: o.password })
-  if (o.transport === 'tls') options.ca = fs.readFileSync(o.ca)
+  if (o.transport === 'tls' || o.transport === 'wss') options.ca = fs.readFileSync(o.ca)
   if (o.will) options.will = { ...o.will, payload: bytes(o.will.payload) }
-  const scheme = { tcp: 'mqtt', tls: 'mqtts', ws: 'ws' }[o.transport]
+  const scheme = { tcp: 'mqtt', tls: 'mqtts', ws: 'ws', wss: 'wss' }[o.transport]
   client = mqtt.connect(`${scheme}://${o.host}:${o.port}/mqtt`, options)
   client.on('connect', (ack) => say('connected', { present: ack.sessionPresent }))
   client.on('error', (err) => say('refused', { why: String(err) }))

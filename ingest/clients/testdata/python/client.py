@@ -51,11 +51,11 @@ c = mqtt.Client(
     client_id=o["id"],
     clean_session=None if v5 else o["clean"],
     protocol={3: mqtt.MQTTv31, 4: mqtt.MQTTv311, 5: mqtt.MQTTv5}[o["version"]],
-    transport="websockets" if o["transport"] == "ws" else "tcp",
+    transport="websockets" if o["transport"] in ("ws", "wss") else "tcp",
     reconnect_on_failure=False,
 )
 c.on_connect, c.on_subscribe, c.on_publish, c.on_message = on_connect, on_subscribe, on_publish, on_message
-if o["transport"] == "tls":
+if o["transport"] in ("tls", "wss"):
     c.tls_set(ca_certs=o["ca"])
 if o["user"]:
     c.username_pw_set(o["user"], o["password"])
