@@ -30,15 +30,13 @@ const (
 	protocol   = "tributary-peer/1"
 )
 
-// A gateway may have no battery for its clock: certificates are good for ever,
-// and are looked at as if it were a day that lies within.
-//
-//nolint:gochecknoglobals // constants
-var (
-	notBefore = time.Unix(0, 0)
-	notAfter  = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC) // RFC 5280, 4.1.2.5: no end
-	someDay   = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-)
+// always returns when certificates are good. A gateway may have no battery for its
+// clock: they are good for ever, and looked at as if it were some day within.
+func always() (from, to time.Time) {
+	return time.Unix(0, 0), time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC) // RFC 5280, 4.1.2.5: no end
+}
+
+func someDay() time.Time { return time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC) }
 
 // NewAuthority makes the authority of a new site.
 func NewAuthority(site string) (*Authority, error) {
@@ -62,8 +60,9 @@ func template(subject pkix.Name) *x509.Certificate {
 	if err != nil {
 		panic(err) // never: crypto/rand.Read
 	}
+	from, to := always()
 	return &x509.Certificate{
-		SerialNumber: serial, Subject: subject, NotBefore: notBefore, NotAfter: notAfter, BasicConstraintsValid: true,
+		SerialNumber: serial, Subject: subject, NotBefore: from, NotAfter: to, BasicConstraintsValid: true,
 	}
 }
 
@@ -150,7 +149,7 @@ func (a *Authority) Config(node tls.Certificate) *tls.Config {
 		ClientAuth: tls.RequireAndVerifyClientCert, ServerName: serverName,
 		MinVersion: tls.VersionTLS13, NextProtos: []string{protocol},
 		SessionTicketsDisabled: true, // a removed node comes back as often as it is asked
-		Time:                   func() time.Time { return someDay },
+		Time:                   someDay,
 	}
 }
 
@@ -170,7 +169,7 @@ func nodeOf(s tls.ConnectionState) (id tributary.NodeID, err error) {
 func VerifyNode(authority, cert *x509.Certificate) (id tributary.NodeID, err error) {
 	pool := x509.NewCertPool()
 	pool.AddCert(authority)
-	if _, err := cert.Verify(x509.VerifyOptions{Roots: pool, DNSName: serverName, CurrentTime: someDay}); err != nil {
+	if _, err := cert.Verify(x509.VerifyOptions{Roots: pool, DNSName: serverName, CurrentTime: someDay()}); err != nil {
 		return id, err
 	}
 	return subject(cert)
