@@ -34,6 +34,7 @@ var layers = map[string][]string{
 	"log/meta":  {".", "go.etcd.io/bbolt/..."},
 	"log/flash": {},
 
+	"sync/member": {".", "github.com/hashicorp/serf/serf", "github.com/hashicorp/memberlist"},
 	"sync/peer":   {".", "log/group"},
 	"sync/uplink": {".", "log/record", "github.com/twmb/franz-go/...", "golang.org/x/net/proxy"},
 
