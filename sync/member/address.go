@@ -15,7 +15,7 @@ func (m *Members) advertised(ctx context.Context) netip.AddrPort {
 	case !m.cfg.Bind.Addr().IsUnspecified():
 		return m.cfg.Bind
 	}
-	return netip.AddrPortFrom(outward(ctx), m.cfg.Bind.Port())
+	return netip.AddrPortFrom(m.outward(ctx), m.cfg.Bind.Port())
 }
 
 // outward returns the address from which this machine would reach one far away.

@@ -141,6 +141,29 @@ func TestHeal(t *testing.T) {
 	})
 }
 
+// TestAddressChanges gives a running node another address: it says goodbye, and
+// is the same process where it comes back.
+func TestAddressChanges(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t)
+		a := s.add(t, idA, 1, nil)
+		b := s.add(t, idB, 1, func(c *Config) {
+			c.Bind = netip.AddrPort{}
+		})
+		a.await(t, time.Minute, "a sees b", func() bool { return a.sees(b, Alive) })
+		pass(time.Hour)
+		b.at = netip.MustParseAddrPort("10.0.0.77:7883")
+		b.wire.Network.(*vhost).at.Store(&b.at) // the old address is gone
+		b.where.Store(&b.at)
+		took := a.await(t, 2*time.Minute, "a sees b at its new address", func() bool { return a.sees(b, Alive) })
+		b.await(t, time.Minute, "b sees a", func() bool { return b.sees(a, Alive) })
+		t.Logf("seen after %v", took)
+		if len(a.told())+len(b.told()) > 0 {
+			t.Errorf("it is taken for a conflict: %v %v", a.told(), b.told())
+		}
+	})
+}
+
 // TestLateSeed starts the seed long after the node that looks for it.
 func TestLateSeed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -36,7 +36,7 @@ type claim struct {
 // before it is believed. It only looks.
 func (m *Members) NotifyMerge(told []*serf.Member) error {
 	for _, s := range told {
-		if other, err := read(s); err == nil { // the others are counted by refresh
+		if other, err := read(s); err == nil && s.Status != serf.StatusLeft { // refresh counts the unreadable
 			other.State = Alive
 			m.hear(other)
 		}

@@ -21,9 +21,10 @@ import (
 type node struct {
 	*Members
 
-	at   netip.AddrPort
-	wire *wire
-	stop func() // ends Run, and waits for it
+	at    netip.AddrPort
+	where atomic.Pointer[netip.AddrPort] // what the machine's address is, if Bind is every address
+	wire  *wire
+	stop  func() // ends Run, and waits for it
 
 	mu        sync.Mutex
 	learned   []string
@@ -46,7 +47,7 @@ func start(t *testing.T, id tributary.NodeID, boot uint64, at netip.AddrPort, ch
 	t.Helper()
 	n := &node{at: at, wire: &wire{Network: system{}}}
 	cfg := Config{
-		Node: id, Boot: boot, Nonce: uint64(time.Now().UnixNano()), Name: "gateway", PeerPort: 7884, Protocol: 1, //nolint:gosec // it is only to differ
+		Node: id, Boot: boot, Nonce: uint64(time.Now().UnixNano()), Name: "gateway", PeerPort: 7884, Protocol: 1,
 		Bind: at, Key: siteKey, Network: n.wire, Logger: logger(t),
 		Learned: func(a []string) {
 			n.mu.Lock()
@@ -70,6 +71,8 @@ func start(t *testing.T, id tributary.NodeID, boot uint64, at netip.AddrPort, ch
 	if n.Members, err = New(cfg); err != nil {
 		t.Fatal(err)
 	}
+	n.Members.outward = func(context.Context) netip.Addr { return n.where.Load().Addr() }
+	n.where.Store(&at)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- n.Run(ctx) }()

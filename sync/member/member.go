@@ -143,6 +143,8 @@ type Members struct {
 	kick   chan struct{} // one slot: serf has news
 	bytes  traffic
 
+	outward func(context.Context) netip.Addr // see there
+
 	mu         sync.Mutex
 	self       Member
 	peers      map[tributary.NodeID]Member
@@ -205,6 +207,8 @@ func New(cfg Config) (*Members, error) {
 		self:   self,
 		peers:  map[tributary.NodeID]Member{},
 		claims: map[tributary.NodeID]claim{},
+
+		outward: outward,
 	}, nil
 }
 

@@ -124,7 +124,7 @@ func TestStrangers(t *testing.T) {
 
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
-	rng := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // a test's garbage
+	rng := rand.New(rand.NewPCG(seed, 0))
 	hold := garbage(t, rng, a.at)
 	stats := a.Stats()
 	if hold > maxStreamsPerHost || stats.Refused == 0 {
@@ -138,6 +138,36 @@ func TestStrangers(t *testing.T) {
 	}
 	if n := complaints.n.Load(); n == 0 || n > 4*complaintsPerMinute {
 		t.Errorf("%d lines are logged", n)
+	}
+}
+
+// TestUnreadable is a holder of the key that is not one of ours.
+func TestUnreadable(t *testing.T) {
+	a := start(t, idA, 1, loopback(), nil)
+	conf := serf.DefaultConfig()
+	conf.NodeName, conf.LogOutput = "agent-one", io.Discard
+	conf.MemberlistConfig = memberlist.DefaultLANConfig()
+	conf.MemberlistConfig.LogOutput, conf.MemberlistConfig.SecretKey = io.Discard, siteKey
+	conf.MemberlistConfig.BindAddr, conf.MemberlistConfig.BindPort = loopback().Addr().String(), DefaultPort
+	conf.MemberlistConfig.AdvertisePort = DefaultPort
+	other, err := serf.Create(conf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = other.Shutdown() }()
+	late := time.After(10 * time.Second)
+	for tick := time.NewTicker(100 * time.Millisecond); a.Stats().Unreadable == 0; {
+		_, _ = other.Join([]string{a.at.String()}, true)
+		select {
+		case <-tick.C:
+		case <-late:
+			t.Fatal("it is not counted")
+		}
+	}
+	b := start(t, idB, 1, loopback(), seeds(a))
+	a.await(t, 10*time.Second, "a sees b", func() bool { return a.sees(b, Alive) })
+	if len(a.List()) != 1 {
+		t.Errorf("it is in the list: %v", a.List())
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"time"
 
@@ -20,6 +21,8 @@ const (
 	// Then it looks for those that it misses, for ever.
 	missingPace = 20 * time.Second
 	idlePace    = 60 * time.Second
+	// addressPace is how often a node looks whether it has another address now.
+	addressPace = 5 * time.Second
 	// discoverTime is how long Discover may take.
 	discoverTime = 2 * time.Second
 )
@@ -46,14 +49,29 @@ func (m *Members) rejoin(ctx context.Context, s *serf.Serf, at netip.AddrPort) {
 		case settled:
 			pace = jittered(idlePace)
 		}
+		if !m.wait(ctx, pace, at) {
+			return
+		}
+	}
+}
+
+// wait waits for a while, and says whether this node is still there then, and at
+// the same address.
+func (m *Members) wait(ctx context.Context, pace time.Duration, at netip.AddrPort) bool {
+	over := time.After(pace)
+	look := time.NewTicker(addressPace)
+	defer look.Stop()
+	for {
 		select {
 		case <-ctx.Done():
-			return
-		case <-time.After(pace):
+			return false
+		case <-over:
+			return true
+		case <-look.C:
 		}
 		if now := m.advertised(ctx); now != at && ctx.Err() == nil {
 			m.log.Info("the address of this node has changed", "from", at, "to", now)
-			return
+			return false
 		}
 	}
 }
@@ -82,13 +100,13 @@ func (m *Members) candidates(ctx context.Context, self netip.AddrPort, settled b
 	for _, p := range peers {
 		add(p.GossipAddress)
 	}
-	names := m.cfg.Seeds
+	names := slices.Clone(m.cfg.Seeds)
 	if m.cfg.Known != nil {
-		names = append(names[:len(names):len(names)], m.cfg.Known()...)
+		names = append(names, m.cfg.Known()...)
 	}
 	if m.cfg.Discover != nil {
 		looking, stop := context.WithTimeout(ctx, discoverTime)
-		names = append(names[:len(names):len(names)], m.cfg.Discover(looking)...)
+		names = append(names, m.cfg.Discover(looking)...)
 		stop()
 	}
 	for _, name := range names {

@@ -156,6 +156,7 @@ func (m *Members) refresh(list []serf.Member) (changed bool) {
 	defer m.mu.Unlock()
 	now := time.Now()
 	seen := map[tributary.NodeID]bool{}
+	unreadable := m.unreadable
 	m.unreadable = 0
 	for i := range list {
 		p, err := read(&list[i])
@@ -188,7 +189,7 @@ func (m *Members) refresh(list []serf.Member) (changed bool) {
 			changed = true
 		}
 	}
-	return changed
+	return changed || m.unreadable != unreadable
 }
 
 // tellLearned tells the caller of the addresses where somebody is alive that are

@@ -31,16 +31,29 @@ func newVirtual() *virtual {
 }
 
 // host is the network as seen from one address.
-func (v *virtual) host(at netip.AddrPort) *vhost { return &vhost{v, at} }
+func (v *virtual) host(at netip.AddrPort) *vhost {
+	h := &vhost{virtual: v}
+	h.at.Store(&at)
+	return h
+}
 
 type vhost struct {
 	*virtual
-	at netip.AddrPort
+	at atomic.Pointer[netip.AddrPort]
+}
+
+// here is address, or where the host is if that is every address.
+func (h *vhost) here(address string) string {
+	if netip.MustParseAddrPort(address).Addr().IsUnspecified() {
+		return h.at.Load().String()
+	}
+	return address
 }
 
 func (h *vhost) Listen(_ context.Context, _, address string) (net.Listener, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	address = h.here(address)
 	l := &vlistener{v: h.virtual, at: address, conns: make(chan net.Conn), down: make(chan struct{})}
 	h.tcp[address] = l
 	return l, nil
@@ -49,7 +62,8 @@ func (h *vhost) Listen(_ context.Context, _, address string) (net.Listener, erro
 func (h *vhost) ListenPacket(_ context.Context, _, address string) (net.PacketConn, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	p := &vpackets{v: h.virtual, at: h.at, in: make(chan vpacket, 256), down: make(chan struct{})}
+	address = h.here(address)
+	p := &vpackets{v: h.virtual, at: netip.MustParseAddrPort(address), in: make(chan vpacket, 256), down: make(chan struct{})}
 	h.udp[address] = p
 	return p, nil
 }
@@ -64,7 +78,7 @@ func (h *vhost) DialContext(ctx context.Context, _, address string) (net.Conn, e
 	}
 	here, there := net.Pipe()
 	select {
-	case l.conns <- &vconn{Conn: there, v: h.virtual, peer: h.at}:
+	case l.conns <- &vconn{Conn: there, v: h.virtual, peer: *h.at.Load()}:
 		h.carried.Add(tcpFrames * tcpHeaders)
 		return &vconn{Conn: here, v: h.virtual, peer: netip.MustParseAddrPort(address)}, nil
 	case <-l.down:
