@@ -66,8 +66,8 @@ type Config struct {
 	// Learned is given addresses, ip:port, where a node is alive. The caller adds
 	// them to what Known returns, and may drop the oldest.
 	Learned func(addresses []string)
-	// Discover looks for nodes (mDNS) until ctx ends, and returns their addresses.
-	// What it finds is not trusted. It is called while other functions may be.
+	// Discover looks for nodes (mDNS) until ctx ends, and returns their addresses,
+	// ip:port. What it finds is not trusted. It is called while other functions may be.
 	Discover func(ctx context.Context) []string
 	// Conflict is told of two processes that use one NodeID, once a minute for as
 	// long as it is so.

@@ -296,6 +296,20 @@ func FuzzRead(f *testing.F) {
 	})
 }
 
+// TestForget is a node that has not been seen for a day.
+func TestForget(t *testing.T) {
+	m, err := New(Config{Node: idA, Boot: 1, Nonce: 1, PeerPort: 1, Key: siteKey})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for id, ago := range map[tributary.NodeID]time.Duration{idB: forget - time.Minute, idC: forget + time.Minute} {
+		m.peers[id] = Member{Node: id, State: Failed, Since: time.Now().Add(-ago)}
+	}
+	if changed := m.refresh(nil); !changed || len(m.List()) != 1 || m.List()[0].Node != idB {
+		t.Errorf("changed %v, and the list is %v", changed, m.List())
+	}
+}
+
 func TestTagsFit(t *testing.T) {
 	m := Member{Boot: 1<<64 - 1, Nonce: 1<<64 - 1, Protocol: 1<<16 - 1, Name: strings.Repeat("x", maxName)}
 	bytes := 0

@@ -5,7 +5,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
-	"slices"
 	"strconv"
 	"time"
 
@@ -100,22 +99,31 @@ func (m *Members) candidates(ctx context.Context, self netip.AddrPort, settled b
 	for _, p := range peers {
 		add(p.GossipAddress)
 	}
-	names := slices.Clone(m.cfg.Seeds)
-	if m.cfg.Known != nil {
-		names = append(names, m.cfg.Known()...)
+	for _, seed := range m.cfg.Seeds {
+		for _, a := range resolve(ctx, seed) {
+			add(a)
+		}
 	}
-	if m.cfg.Discover != nil {
-		looking, stop := context.WithTimeout(ctx, discoverTime)
-		names = append(names, m.cfg.Discover(looking)...)
-		stop()
-	}
-	for _, name := range names {
-		for _, a := range resolve(ctx, name) {
+	for _, text := range m.heardOf(ctx) {
+		if a, err := netip.ParseAddrPort(text); err == nil { // names of strangers are not looked up
 			add(a)
 		}
 	}
 	rand.Shuffle(len(found), func(i, j int) { found[i], found[j] = found[j], found[i] })
 	return found
+}
+
+// heardOf returns what Known and Discover say.
+func (m *Members) heardOf(ctx context.Context) (addresses []string) {
+	if m.cfg.Known != nil {
+		addresses = append(addresses, m.cfg.Known()...)
+	}
+	if m.cfg.Discover != nil {
+		ctx, stop := context.WithTimeout(ctx, discoverTime)
+		defer stop()
+		addresses = append(addresses, m.cfg.Discover(ctx)...)
+	}
+	return addresses
 }
 
 // resolve returns the addresses of host:port, or of a host at DefaultPort; none
