@@ -34,6 +34,7 @@ var layers = map[string][]string{
 	"log/meta":  {".", "go.etcd.io/bbolt/..."},
 	"log/flash": {},
 
+	"sync/member":  {".", "github.com/hashicorp/serf/serf", "github.com/hashicorp/memberlist"},
 	"sync/model":   {}, // a specification: it knows nothing of the program, and nobody but its tests runs it
 	"sync/peer":    {".", "log/group"},
 	"sync/join":    {".", "sync/peer"},
