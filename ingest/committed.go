@@ -62,10 +62,11 @@ func (d *Door) Committed(ledger tributary.LedgerID, base tributary.LSN, tickets 
 			d.stat.logged[qos].Add(n)
 		}
 	}
-	for i, c := range d.dirty {
+	for _, c := range d.dirty {
 		c.deliver()
-		d.dirty[i] = nil
 	}
+	d.flusher.flush(d.dirty)
+	clear(d.dirty)
 	d.dirty = d.dirty[:0]
 	d.settle(ours)
 	d.pending.Add(-ours)

@@ -66,6 +66,8 @@ type conn struct {
 	freed    int // places in the v5 window that are free again
 	dirty    bool
 
+	due bool // to be flushed; guarded by Door.flusher
+
 	mu       sync.Mutex     // guards what follows
 	identity *auth.Identity // who the guard said it is; nil: not known yet
 	cond     sync.Cond      // open, stopping, flushing have changed

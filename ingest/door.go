@@ -3,10 +3,10 @@
 // who subscribed are given what others publish.
 //
 // The parts, in the way of a message: listen.go and limits.go let connections
-// in; input.go and output.go are the socket, cut into packets, with writes that
-// never block; serve.go reads a connection to its end, connect.go and session.go
-// give it its session, recheck.go ends what new rules do not let in; publish.go
-// takes a PUBLISH to the log and committed.go answers it; qos2.go and
+// in; input.go, output.go and flush.go are the socket, cut into packets, with
+// writes that never block; serve.go reads a connection to its end, connect.go and
+// session.go give it its session, recheck.go ends what new rules do not let in;
+// publish.go takes a PUBLISH to the log and committed.go answers it; qos2.go and
 // qos2_replay.go remember packet ids; headers.go and outgoing.go turn a message
 // into a record and back; delivery.go reads what is durable and gives it to
 // subscribers, and shared.go chooses among the members of a shared subscription.
@@ -205,6 +205,7 @@ type Door struct {
 	unsent    atomic.Int64  // bytes that clients have left unread, of all connections
 	dirty     []*conn       // touched by Committed alone: who has answers to send
 
+	flusher  flusher
 	barriers barriers
 
 	turns          chan struct{} // a place for each newcomer that reads its CONNECT

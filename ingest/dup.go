@@ -2,7 +2,8 @@ package ingest
 
 import (
 	"encoding/binary"
-	"hash/crc32"
+	"hash/maphash"
+	"math/bits"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -49,6 +50,7 @@ type recent struct {
 //
 // After a restart it is filled from the end of the log.
 type recents struct {
+	seed  maphash.Seed  // of fingerprints, which this process alone needs
 	epoch atomic.Uint64 // moves when a group has failed: then nobody knows what is in the log
 
 	mu  sync.Mutex // guards all
@@ -59,7 +61,7 @@ type recents struct {
 // are more, those that have not come for long are forgotten.
 const maxRecents = 50_000
 
-func newRecents() *recents { return &recents{all: map[string]*recent{}} }
+func newRecents() *recents { return &recents{seed: maphash.MakeSeed(), all: map[string]*recent{}} }
 
 // of returns what is remembered of a client that connects: nothing, if its session
 // is a new one.
@@ -141,28 +143,25 @@ func (r *recent) has(p fingerprint, settled int64) bool {
 	return false
 }
 
-// fingerprintOf returns the fingerprint of a message: of all that its record has,
-// but for its time.
-func fingerprintOf(r *record.Record) fingerprint {
-	table := crc32.MakeTable(crc32.Castagnoli)
+// fingerprint returns the fingerprint of a message: of all that its record has,
+// but for its time. It is made of every QoS 1 message, and this is the quickest hash.
+func (r *recents) fingerprint(m *record.Record) fingerprint {
 	var p fingerprint
-	var size [8]byte
-	mix := func(b []byte) {
-		binary.BigEndian.PutUint64(size[:], uint64(len(b)))
-		p.sum = crc32.Update(crc32.Update(p.sum, table, size[:]), table, b)
-	}
-	for i := range r.Headers {
-		h := &r.Headers[i]
+	var sum uint64
+	mix := func(hash uint64) { sum = bits.RotateLeft64(sum, 23)*0x9e3779b97f4a7c15 ^ hash } // by place: b, a is not a, b
+	for i := range m.Headers {
+		h := &m.Headers[i]
 		switch h.Key {
 		case headerPacketID:
 			p.pid = binary.BigEndian.Uint16(h.Value)
 		case headerDeadReason: // depends on the routes, which may have changed
 		default:
-			mix([]byte(h.Key))
-			mix(h.Value)
+			mix(maphash.String(r.seed, h.Key))
+			mix(maphash.Bytes(r.seed, h.Value))
 		}
 	}
-	mix(r.Value)
+	mix(maphash.Bytes(r.seed, m.Value))
+	p.sum = uint32(sum >> 32)
 	return p
 }
 
@@ -173,7 +172,7 @@ func (r *recents) replay(e *record.Entry, now time.Time) {
 		return
 	}
 	one := r.of(string(e.Header(headerClientID)), true, now)
-	one.add(fingerprintOf(&e.Record), 0)
+	one.add(r.fingerprint(&e.Record), 0)
 }
 
 // again says whether a QoS 1 message with DUP is in the log already. If it is

@@ -6,6 +6,9 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/tributary-edge/tributary"
+	"github.com/tributary-edge/tributary/log/record"
 )
 
 // resend is a QoS 1 PUBLISH with DUP.
@@ -75,6 +78,42 @@ func TestResentAfterAFailure(t *testing.T) {
 		if got := l.payloads(); got != "1 1" {
 			t.Errorf("log has %q, want it twice", got)
 		}
+	})
+}
+
+// A hastyLog commits, or fails, before Append returns.
+type hastyLog struct {
+	*fakeLog
+	err error
+}
+
+func (l *hastyLog) Append(r *record.Record, t tributary.Ticket) (tributary.LSN, error) {
+	lsn, err := l.fakeLog.Append(r, t)
+	l.commit(l.err)
+	return lsn, err
+}
+
+// A group may have failed before its message is remembered.
+func TestResentAfterAnEarlyFailure(t *testing.T) {
+	versions(t, func(t *testing.T, v5 bool) {
+		synctest.Test(t, func(t *testing.T) {
+			l := &hastyLog{fakeLog: newFakeLog()}
+			d := newTestDoor(t, l.fakeLog, func(o *Options) { o.Log = l })
+			runDoor(t, d)
+			c := pipe(t, d).enter(kept("dev", v5))
+			l.err = errDead
+			c.publish(1, 1, "t", "1")
+			synctest.Wait()
+			_ = c.nc.Close()
+			synctest.Wait()
+			l.err = nil
+			c = pipe(t, d).enter(kept("dev", v5))
+			c.resend(1, "1")
+			c.want(0x40, 2, 0, 1)
+			if got := l.payloads(); got != "1 1" {
+				t.Errorf("log has %q, want it twice: the first was not kept", got)
+			}
+		})
 	})
 }
 

@@ -216,6 +216,54 @@ func TestFanoutSpans(t *testing.T) {
 	})
 }
 
+// Messages that come one by one are delivered at once. Behind a crowd they are
+// delivered together, and at the latest after linger.
+func TestLinger(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, d *Door, l *fakeLog) {
+		c := pipe(t, d).enter(dialled{id: "dev"})
+		c.send(subscribePacket(false, 1, "t", 0)...)
+		c.want(0x90, 3, 0, 1, 0)
+		readings := func() int {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			return l.reads
+		}
+		round := func(commitAll bool, n int) (took time.Duration, turns int) {
+			began, before := time.Now(), readings()
+			for i := range n {
+				c.publish(0, 0, "t", fmt.Sprint(i))
+				synctest.Wait()
+				if !commitAll || i == n-1 {
+					l.commit(nil)
+					synctest.Wait()
+				}
+			}
+			for i := range n {
+				c.want(publishPacket(false, 0, 0, "t", fmt.Sprint(i))...)
+			}
+			return time.Since(began), readings() - before
+		}
+		check := func(what string, took, wantTook time.Duration, turns, wantTurns int) {
+			if took != wantTook || turns != wantTurns {
+				t.Errorf("%s: %v and %d turns, want %v and %d", what, took, turns, wantTook, wantTurns)
+			}
+		}
+		for range 2 {
+			took, turns := round(false, 10)
+			check("one by one", took, 0, turns, 10)
+			took, turns = round(true, many)
+			check("a crowd", took, 0, turns, 1)
+			took, turns = round(false, 10)
+			check("behind a crowd", took, linger, turns, 1)
+			took, turns = round(true, many)
+			check("another crowd", took, 0, turns, 1)
+			<-time.After(linger)
+			took, turns = round(false, 10)
+			check("long after a crowd", took, 0, turns, 10)
+		}
+	})
+}
+
 // A failingReader cannot read one record.
 type failingReader struct {
 	*fakeLog

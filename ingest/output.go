@@ -46,7 +46,6 @@ func (d *Door) patience() int {
 func (c *conn) put(p []byte) {
 	c.out = append(c.out, p...)
 	c.door.unsent.Add(int64(len(p)))
-	c.flushLater()
 }
 
 // discard forgets what is to be sent. Called with mu held.
@@ -68,10 +67,11 @@ func (c *conn) send(p ...byte) {
 		return
 	}
 	c.put(p)
+	c.flushLater()
 }
 
 // sendDroppable is send for QoS 0 messages, which go nowhere when the client has
-// too much unread: then it returns false.
+// too much unread: then it returns false. Whoever calls it has them flushed.
 func (c *conn) sendDroppable(p []byte) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -98,8 +98,9 @@ func (c *conn) roomy() bool {
 // messages are begun. Called with mu held.
 func (c *conn) behind() bool { return len(c.out) > min(enoughUnsent, c.door.patience()) }
 
-// deliver sends what Committed has gathered for this connection in one write,
-// and lets the reader go on if it waits for places.
+// deliver puts what Committed has gathered for this connection behind what is to
+// be sent, for whoever calls it to have it flushed, and lets the reader go on if it
+// waits for places.
 func (c *conn) deliver() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -128,61 +129,6 @@ func (c *conn) breakOff() {
 	c.broken, c.stopping = true, true
 	_ = c.nc.SetDeadline(time.Unix(1, 0))
 	c.cond.Broadcast()
-}
-
-// flushLater sees to it that what is in out will be sent. Called with mu held.
-func (c *conn) flushLater() {
-	if !c.flushing && !c.broken && len(c.out) > 0 {
-		c.flushing = true
-		go c.flush()
-	}
-}
-
-// flush sends what is in out until there is nothing left, and ends. It lives
-// for one write as a rule; a goroutine per connection that waits would cost
-// more memory than this costs time.
-func (c *conn) flush() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for len(c.out) > 0 && !c.broken {
-		b := c.out
-		c.out, c.spare = c.spare[:0], nil
-		c.mu.Unlock()
-		err := c.write(b)
-		c.mu.Lock()
-		c.door.unsent.Add(-int64(len(b)))
-		if cap(b) <= keepBytes {
-			c.spare = b
-		}
-		if err != nil {
-			c.broken, c.stopping = true, true
-			_ = c.nc.SetReadDeadline(time.Unix(1, 0))
-		}
-		if c.hungry && !c.behind() {
-			c.hungry = false
-			c.door.out.wakeUp(c.sub)
-		}
-	}
-	c.flushing = false
-	c.cond.Broadcast()
-}
-
-// write sends b, however long that takes, if only some of it gets through now
-// and then. A client that is told its last words has less time.
-func (c *conn) write(b []byte) error {
-	for len(b) > 0 {
-		n := min(len(b), chunkBytes)
-		c.mu.Lock()
-		if !c.closed && !c.broken {
-			_ = c.nc.SetWriteDeadline(time.Now().Add(writeTimeout))
-		}
-		c.mu.Unlock()
-		if _, err := c.nc.Write(b[:n]); err != nil {
-			return err
-		}
-		b = b[n:]
-	}
-	return nil
 }
 
 // finish says the last words and closes the socket, after the reader has

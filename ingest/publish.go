@@ -89,7 +89,7 @@ func (d *Door) publish0(c *conn, m *message) bool {
 
 func (d *Door) publish1(c *conn, m *message) bool {
 	r := c.fill(m, true)
-	p := fingerprintOf(r)
+	p := d.recents.fingerprint(r)
 	if m.dup && d.again(c, p) {
 		d.stat.resent.Add(1)
 		c.send(packet.TypePuback<<4, 2, byte(m.pid>>8), byte(m.pid))
@@ -99,12 +99,14 @@ func (d *Door) publish1(c *conn, m *message) bool {
 		return d.overWindow(c)
 	}
 	t := tributary.Ticket{Owner: c, Tag: tag(kindPuback, m.pid, 0) | d.wantFan(m.retain)}
+	d.recents.renew(c.recent)
 	if err := d.append(r, t); err != nil {
 		c.leave(1)
 		return d.refuse(c, m, d.failure(err))
 	}
-	d.recents.renew(c.recent)
-	c.recent.add(p, d.appended.Load())
+	if d.recents.valid(c.recent) { // or its group may have failed by now
+		c.recent.add(p, d.appended.Load())
+	}
 	return true
 }
 

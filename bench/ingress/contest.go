@@ -14,6 +14,7 @@ import (
 // Names of servers that are treated unlike others, or that targets are about.
 const (
 	tributary         = "tributary"
+	before            = "before" // another build of it
 	limit             = "limit"
 	mosquitto         = "mosquitto"
 	mosquittoAutosave = "mosquitto-1s"
@@ -40,12 +41,14 @@ type contest struct {
 	options
 
 	servers  []*peer.Server
+	starters []starter // of servers
 	disk     *peer.Disk
 	results  map[place]*series
 	syncs    map[load][]float64 // a second, of the bare disk, beside each window
 	sync50   map[load][]float64 // milliseconds
 	idleKB   map[string]float64 // per connection
 	extra    map[string]*fanouts
+	stalls   map[string]*stalls
 	failures map[string]string // why something was given up, by what it was
 	missing  []string          // what was not measured
 }
@@ -55,7 +58,7 @@ type contest struct {
 func startAll(ctx context.Context, o options) (c *contest, err error) {
 	c = &contest{
 		options: o, results: map[place]*series{}, syncs: map[load][]float64{}, sync50: map[load][]float64{},
-		idleKB: map[string]float64{}, extra: map[string]*fanouts{}, failures: map[string]string{},
+		idleKB: map[string]float64{}, extra: map[string]*fanouts{}, stalls: map[string]*stalls{}, failures: map[string]string{},
 	}
 	if c.disk, err = peer.NewDisk(o.dir); err != nil {
 		return c, err
@@ -80,7 +83,7 @@ func startAll(ctx context.Context, o options) (c *contest, err error) {
 		if err != nil {
 			return c, err
 		}
-		c.servers = append(c.servers, s)
+		c.servers, c.starters = append(c.servers, s), append(c.starters, a)
 	}
 	return c, nil
 }
@@ -92,9 +95,13 @@ type starter struct {
 }
 
 func starters(o options, cert *peer.Certificate) []starter {
-	return []starter{
+	all := []starter{
 		{tributary, func(ctx context.Context, dir string) (*peer.Server, error) {
-			return startTributary(ctx, dir, o.compression, cert)
+			program := dir + "/tributary-program"
+			if err := peer.BuildTributary(ctx, program); err != nil {
+				return nil, err
+			}
+			return startTributary(ctx, tributary, program, dir, o.compression, cert)
 		}},
 		{limit, func(ctx context.Context, dir string) (*peer.Server, error) {
 			return peer.Limit(ctx, dir, o.compression)
@@ -105,21 +112,39 @@ func starters(o options, cert *peer.Certificate) []starter {
 		{"nats", peer.NATSDefault},
 		{"mochi", peer.Mochi},
 	}
+	if o.before != "" {
+		all = slices.Insert(all, 1, starter{before, func(ctx context.Context, dir string) (*peer.Server, error) {
+			return startTributary(ctx, before, o.before, dir, o.compression, cert)
+		}})
+	}
+	return all
 }
 
-// startTributary builds and starts a node whose Kafka is away.
-func startTributary(ctx context.Context, dir, compression string, cert *peer.Certificate) (*peer.Server, error) {
-	program := dir + "/tributary-program"
-	if err := peer.BuildTributary(ctx, program); err != nil {
-		return nil, err
-	}
+// startTributary starts a node whose Kafka is away.
+func startTributary(ctx context.Context, name, program, dir, compression string, cert *peer.Certificate) (*peer.Server, error) {
 	away, err := peer.FreeAddr()
 	if err != nil {
 		return nil, err
 	}
 	return peer.Tributary(ctx, peer.Node{
-		Program: program, Dir: dir, Topic: "bench", Brokers: away, Compression: compression, Pressed: true, Certificate: cert,
+		Name: name, Program: program, Dir: dir, Topic: "bench", Brokers: away, Compression: compression, Pressed: true, Certificate: cert,
 	})
+}
+
+// renew starts those anew that write to our log, so that it never gets full.
+func (c *contest) renew(ctx context.Context) error {
+	for i, s := range c.servers {
+		if s.Name != tributary && s.Name != before && s.Name != limit {
+			continue
+		}
+		s.Stop()
+		again, err := c.starters[i].start(ctx, c.dir)
+		if err != nil {
+			return err
+		}
+		c.servers[i] = again
+	}
+	return nil
 }
 
 func (c *contest) stop() {
@@ -179,7 +204,9 @@ func (c *contest) round(ctx context.Context, w int, l load) error {
 }
 
 // speaksTLS says who is compared with TLS.
-func speaksTLS(server string) bool { return server == tributary || server == mosquitto }
+func speaksTLS(server string) bool {
+	return server == tributary || server == before || server == mosquitto
+}
 
 // add presses s for one window.
 func (r *series) add(ctx context.Context, s *peer.Server, b pressure.Broker, window time.Duration, name string, l load) error {

@@ -41,18 +41,20 @@ func TestTargets(t *testing.T) {
 		sync50: map[load][]float64{slow: {0.2, 2}},
 		idleKB: map[string]float64{tributary: 13},
 		extra:  map[string]*fanouts{tributary: {more: []float64{2}}},
+		stalls: map[string]*stalls{tributary: {with: []float64{89, 8.9}, without: []float64{100, 10}}},
 	}
 	met := map[string]bool{}
 	for _, target := range c.targets() {
 		met[target.Name] = target.Met
 	}
 	want := map[string]bool{
-		"100x20: messages/s, tributary / mosquitto":             true,
-		"100x20: messages/s, tributary / nats-always":           false,
-		"100x20: server CPU per message, tributary / mosquitto": true,
-		"1x1: p50 / p50 of a raw fdatasync":                     true,
-		"memory per idle connection, kB":                        false,
-		"one live QoS 0 subscriber: more CPU-s per million":     true,
+		"100x20: messages/s, tributary / mosquitto":                true,
+		"100x20: messages/s, tributary / nats-always":              false,
+		"100x20: server CPU per message, tributary / mosquitto":    true,
+		"1x1: p50 / p50 of a raw fdatasync":                        true,
+		"memory per idle connection, kB":                           false,
+		"one live QoS 0 subscriber: more CPU-s per million":        true,
+		"one stalled QoS 1 subscriber: messages/s, with / without": false,
 	}
 	for name, ok := range want {
 		if got, there := met[name]; !there || got != ok {

@@ -13,10 +13,11 @@ const payloadBytes = 256
 const (
 	idle   = "idle"   // memory per idle connection
 	fanout = "fanout" // what a live subscriber costs
+	stall  = "stall"  // what a subscriber costs that does not read
 )
 
 // allLoads are those of the acceptance of the front door.
-var allLoads = []string{idle, "1x1", "1x100", "100x20", "1000x5", "100x20/0", "100x20/2", "100x20/tls", fanout}
+var allLoads = []string{idle, "1x1", "1x100", "100x20", "1000x5", "100x20/0", "100x20/2", "100x20/tls", fanout, stall}
 
 // A load is how servers are pressed.
 type load struct {
@@ -62,7 +63,7 @@ func parseLoad(text string) (load, error) {
 	var rest string
 	n, _ := fmt.Sscanf(conns+" "+window+" ", "%d %d%s", &l.Conns, &l.Window, &rest)
 	if n != 2 || l.Conns < 1 || l.Conns > 20_000 || l.Window < 1 || l.Window > 65_535 {
-		return load{}, fmt.Errorf("load %q is not CONNECTIONSxWINDOW, %q or %q", text, idle, fanout)
+		return load{}, fmt.Errorf("load %q is not CONNECTIONSxWINDOW, %q, %q or %q", text, idle, fanout, stall)
 	}
 	return l, nil
 }

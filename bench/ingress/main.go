@@ -37,8 +37,9 @@ type options struct {
 	json        bool
 	strict      bool
 	loads       []load
-	does        map[string]bool // "idle" and "fanout"
+	does        map[string]bool // "idle", "fanout" and "stall"
 	servers     string          // names, or ""
+	before      string          // a program, or ""
 	dir         string          // what the servers write goes below it
 	log         io.Writer
 }
@@ -90,6 +91,7 @@ func parse(args []string, log io.Writer) (o options, parent string, err error) {
 	flags.IntVar(&o.rate, "rate", 20_000, "messages a second, for what a subscriber costs")
 	loads := flags.String("loads", strings.Join(allLoads, ","), "which; CONNECTIONSxWINDOW with /0 or /2 for another QoS than 1, or /tls")
 	flags.StringVar(&o.servers, "servers", "", "which; all that are known without it")
+	flags.StringVar(&o.before, "before", "", "another build of tributary, measured in the same turns: what a change brings")
 	flags.StringVar(&o.compression, "compression", "none", "of Tributary's log and the limit's: none, which a node chooses on a disk, or zstd, which it chooses on a card")
 	flags.BoolVar(&o.json, "json", false, "print JSON, on one line")
 	flags.BoolVar(&o.strict, "strict", false, "exit with 1 when a target is missed")
@@ -99,7 +101,7 @@ func parse(args []string, log io.Writer) (o options, parent string, err error) {
 	}
 	o.window = time.Duration(*seconds * float64(time.Second))
 	for name := range strings.SplitSeq(*loads, ",") {
-		if name == idle || name == fanout {
+		if name == idle || name == fanout || name == stall {
 			o.does[name] = true
 			continue
 		}
@@ -145,20 +147,35 @@ func measure(ctx context.Context, o options) (report.Report, error) {
 			c.countIdle(ctx, s)
 		}
 	}
-	for w := range o.windows {
-		for _, l := range o.loads {
-			fmt.Fprintf(o.log, "window %d of %d, %v\n", w+1, o.windows, l)
-			if err := c.round(ctx, w, l); err != nil {
-				return report.Report{}, err
-			}
-		}
-		if o.does[fanout] {
-			fmt.Fprintf(o.log, "window %d of %d, %s\n", w+1, o.windows, fanout)
-			c.fanoutRound(ctx, w)
-		}
-		if ctx.Err() != nil {
-			return report.Report{}, ctx.Err()
-		}
+	if err := c.rounds(ctx); err != nil {
+		return report.Report{}, err
 	}
 	return c.report(), nil
+}
+
+// rounds takes all windows.
+func (c *contest) rounds(ctx context.Context) error {
+	extras := map[string]func(context.Context, int){fanout: c.fanoutRound, stall: c.stallRound}
+	for w := range c.windows {
+		for _, l := range c.loads {
+			fmt.Fprintf(c.log, "window %d of %d, %v\n", w+1, c.windows, l)
+			if err := errors.Join(c.renew(ctx), c.round(ctx, w, l)); err != nil {
+				return err
+			}
+		}
+		for _, name := range []string{fanout, stall} {
+			if !c.does[name] {
+				continue
+			}
+			fmt.Fprintf(c.log, "window %d of %d, %s\n", w+1, c.windows, name)
+			if err := c.renew(ctx); err != nil {
+				return err
+			}
+			extras[name](ctx, w)
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+	return nil
 }

@@ -27,6 +27,9 @@ func (c *contest) report() report.Report {
 	if c.does[fanout] {
 		r.Tables = append(r.Tables, c.fanoutTable())
 	}
+	if c.does[stall] {
+		r.Tables = append(r.Tables, c.stallTable())
+	}
 	r.Targets = c.targets()
 	return r
 }
@@ -114,6 +117,9 @@ func (c *contest) targets() (all []report.Target) {
 	}
 	if r := c.extra[tributary]; r != nil && len(r.more) > 0 {
 		all = append(all, report.AtMost("one live QoS 0 subscriber: more CPU-s per million", report.Median(r.more), 3))
+	}
+	if r := c.stalls[tributary]; r != nil && len(r.with) > 0 {
+		all = append(all, report.AtLeast("one stalled QoS 1 subscriber: messages/s, with / without", report.MedianRatio(r.with, r.without), 0.9))
 	}
 	return all
 }

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -55,10 +56,11 @@ type Fleet struct {
 	// connections together; 0: as fast as they are acknowledged.
 	Rate int
 
-	conns  []*conn
-	epoll  int
-	events []unix.EpollEvent
-	buf    []byte
+	conns   []*conn
+	stalled []*conn // nobody reads from them
+	epoll   int
+	events  []unix.EpollEvent
+	buf     []byte
 
 	begun     time.Time
 	now       time.Duration // since begun: of the last look at the clock
@@ -105,6 +107,19 @@ func (f *Fleet) Subscribe(ctx context.Context, b Broker, id, filter string) erro
 		return errors.Join(fmt.Errorf("subscribe to %s: %w", filter, err), c.sock.Close())
 	}
 	return f.join(c)
+}
+
+// Stall adds a connection that subscribes to filter with QoS 1 and then never reads.
+func (f *Fleet) Stall(ctx context.Context, b Broker, id, filter string) error {
+	c, err := dial(ctx, b, id, len(f.conns), true)
+	if err != nil {
+		return err
+	}
+	f.stalled = append(f.stalled, c)
+	if err := c.exchange(subscribePacket(filter, 1), suback); err != nil {
+		return fmt.Errorf("subscribe to %s: %w", filter, err)
+	}
+	return nil
 }
 
 // join has the loop wait for a connection. Close closes it.
@@ -176,9 +191,10 @@ func (f *Fleet) drain(ctx context.Context, within time.Duration) error {
 
 // Close ends all connections at once. It may be called again.
 func (f *Fleet) Close() {
-	for _, c := range f.conns {
+	for _, c := range slices.Concat(f.conns, f.stalled) {
 		_ = c.sock.Close()
 	}
+	f.stalled = nil
 	if f.conns = nil; f.epoll >= 0 {
 		_ = unix.Close(f.epoll)
 		f.epoll = -1

@@ -11,7 +11,11 @@ import (
 // Limit builds and starts the least that a durable MQTT server can be, over
 // the same log as Tributary, with the same compression ("none" or "zstd").
 func Limit(ctx context.Context, parent, compression string) (*Server, error) {
-	return built(ctx, parent, Server{Name: "limit", Durable: true}, "./limit", filepath.Join(parent, "limit"), compression)
+	log := filepath.Join(parent, "limit", segments)
+	if err := emptyRing(log); err != nil {
+		return nil, err
+	}
+	return built(ctx, parent, Server{Name: "limit", Durable: true}, "./limit", log, compression)
 }
 
 // Mochi builds and starts the library mochi with nothing added.

@@ -1,7 +1,9 @@
 package peer
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -9,8 +11,12 @@ import (
 	"strings"
 )
 
-// build compiles a command, in the module that holds the directory module.
+// build compiles a command, in the module that holds the directory module, unless
+// the program is there.
 func build(ctx context.Context, program, module, command string, env ...string) error {
+	if _, err := os.Stat(program); err == nil {
+		return nil
+	}
 	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", program, command)
 	cmd.Dir, cmd.Env = module, append(os.Environ(), env...)
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -27,6 +33,7 @@ func BuildTributary(ctx context.Context, program string, env ...string) error {
 
 // A Node says how to start a Tributary.
 type Node struct {
+	Name    string // of the Server; "" means tributary
 	Program string // made by BuildTributary
 	Dir     string // its data stays here from start to start
 	Topic   string // where all messages go
@@ -35,7 +42,8 @@ type Node struct {
 	// Compression is that of the log, "none" or "zstd"; "" is the default.
 	Compression string
 	// Pressed is a node for many clients, with a log of 1 GiB whose oldest records
-	// are dropped, so that it takes messages for as long as one likes.
+	// are dropped, so that it takes messages for as long as one likes. It starts with
+	// nothing, and with all segments of its log on the disk.
 	Pressed bool
 	// Certificate, if not nil, is for a listener with TLS. A program that does not
 	// know of such is started without.
@@ -63,7 +71,7 @@ topic = "TOPIC"
 
 // Tributary starts a node.
 func Tributary(ctx context.Context, n Node) (*Server, error) {
-	s := Server{Name: "tributary", Durable: true}
+	s := Server{Name: cmp.Or(n.Name, "tributary"), Durable: true}
 	if n.Certificate != nil {
 		var err error
 		if s.Secure, err = n.Certificate.broker(); err != nil {
@@ -75,6 +83,12 @@ func Tributary(ctx context.Context, n Node) (*Server, error) {
 		return nil, err
 	}
 	s.Plain.Addr = addr
+	if n.Pressed {
+		data := filepath.Join(dir, "data")
+		if err := errors.Join(forgetBut(data, segments), emptyRing(filepath.Join(data, segments))); err != nil {
+			return nil, err
+		}
+	}
 	return start(ctx, s, dir, filepath.Clean(n.Program), "run", "-c", file)
 }
 

@@ -47,7 +47,7 @@ type Result[S comparable] struct {
 func (t *Tree[S]) Match(topic string) *Result[S] {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.n == 0 {
+	if t.n.Load() == 0 {
 		return t.nobody
 	}
 	if r, ok := t.known[topic]; ok {
@@ -60,7 +60,7 @@ func (t *Tree[S]) Match(topic string) *Result[S] {
 func (t *Tree[S]) MatchBytes(topic []byte) *Result[S] {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.n == 0 {
+	if t.n.Load() == 0 {
 		return t.nobody
 	}
 	if r, ok := t.known[string(topic)]; ok {

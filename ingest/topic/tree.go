@@ -23,7 +23,7 @@ type Tree[S comparable] struct {
 	mu          sync.Mutex
 	root        level[place[S]]
 	subscribers map[S]*subscriber[S]
-	n           int // subscriptions
+	n           atomic.Int64 // subscriptions
 	round       uint64
 	nobody      *Result[S]
 	lastPlace   uint64
@@ -118,12 +118,8 @@ func (t *Tree[S]) Unsubscribe(s S, filter string) (existed bool) {
 	return true
 }
 
-// Len returns how many subscriptions there are.
-func (t *Tree[S]) Len() int {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.n
-}
+// Len returns how many subscriptions there are. It takes no lock.
+func (t *Tree[S]) Len() int { return int(t.n.Load()) }
 
 // Generation returns a number that changes with every Subscribe, and with every
 // Unsubscribe of what existed. It takes no lock. A Result stays true at least as
@@ -149,7 +145,7 @@ func (t *Tree[S]) insert(e *entry[S]) {
 	list := e.list()
 	e.at = len(list)
 	e.level.value.put(group, append(list, e))
-	t.n++
+	t.n.Add(1)
 }
 
 // remove puts the last of the list where e was, so that it costs the same however
@@ -165,7 +161,7 @@ func (t *Tree[S]) remove(e *entry[S]) {
 		e.level.value = nil
 		e.level.prune()
 	}
-	t.n--
+	t.n.Add(-1)
 }
 
 func (e *entry[S]) list() []*entry[S] {
