@@ -120,6 +120,14 @@ func listenAddress(s string) (reason, hint string) {
 	return reason, hint
 }
 
+// ipAddress judges an address without a port.
+func ipAddress(s string) (reason, hint string) {
+	if ip, err := netip.ParseAddr(s); err != nil || ip.IsUnspecified() {
+		return fmt.Sprintf("%q is not an IP address of this machine", s), `for example "10.0.0.5"`
+	}
+	return "", ""
+}
+
 // isLoopback reports whether only this machine reaches address. A name other than
 // localhost is not looked up: it counts as reachable.
 func isLoopback(address string) bool {

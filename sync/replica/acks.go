@@ -14,7 +14,7 @@ import (
 // or, with Accept, for Grace: then the node is short, and what is durable here is
 // acknowledged, counted, until the copies have caught up again (R12).
 type Acks struct {
-	Copies int           // peers that must have a record durably; at least 1
+	Copies func() int    // peers that must have a record durably; it may change
 	Accept bool          // what is durable here is enough when peers are missing
 	Grace  time.Duration // before that; 5 s if 0
 	// Deliver is told of groups, as the log tells of them, in the same order, from
@@ -154,9 +154,10 @@ func (a *Acks) signal() {
 func (a *Acks) deliver() {
 	for {
 		a.mu.Lock()
-		recovered := a.short && !slices.ContainsFunc(a.ledgers, func(p *progress) bool { return p.safe(a.Copies) < p.durable })
+		copies := a.Copies()
+		recovered := a.short && !slices.ContainsFunc(a.ledgers, func(p *progress) bool { return p.safe(copies) < p.durable })
 		a.short = a.short && !recovered
-		h, ready := a.next()
+		h, ready := a.next(copies)
 		a.mu.Unlock()
 		if recovered && a.Short != nil {
 			a.Short(false)
@@ -169,13 +170,13 @@ func (a *Acks) deliver() {
 }
 
 // next takes the next group that may be delivered from the queue.
-func (a *Acks) next() (h held, ready bool) {
+func (a *Acks) next(copies int) (h held, ready bool) {
 	if len(a.queue) == 0 {
 		return h, false
 	}
 	h = a.queue[0]
 	p := a.of(h.ledger)
-	if safe := p.safe(a.Copies); h.err == nil && h.end() > safe {
+	if safe := p.safe(copies); h.err == nil && h.end() > safe {
 		if !a.short {
 			return h, false
 		}
@@ -208,6 +209,9 @@ func (a *Acks) of(id tributary.LedgerID) *progress {
 // safe returns below which record as many peers as are wanted have the ledger
 // durably.
 func (p *progress) safe(copies int) tributary.LSN {
+	if copies == 0 {
+		return p.durable
+	}
 	all := make([]tributary.LSN, 0, len(p.copies))
 	for _, d := range p.copies {
 		all = append(all, d)

@@ -27,6 +27,11 @@ type Exchange struct {
 	Self     peer.Hello
 	Config   *tls.Config // of peer.Authority
 	Listener net.Listener
+	// Accept is Config for those who are let in; nil: Config. Stranger is given each
+	// connection of theirs after its handshake, and says whether it has dealt with
+	// it, because it is no peer's; it may be nil.
+	Accept   *tls.Config
+	Stranger func(ctx context.Context, c *tls.Conn) bool
 	Nodes    func() []Node // those that are probably there, without this one
 	Keeper   *Keeper
 	// Sender returns what is sent to a peer on a new connection.
@@ -46,6 +51,8 @@ const (
 	lookForNodes = time.Second
 	redialLeast  = 500 * time.Millisecond
 	redialMost   = 10 * time.Second
+
+	handshakeTimeout = 10 * time.Second
 	// Connections that have not said who they are, at a time: strangers must not use
 	// up the room of peers.
 	mostWaiting        = 256
@@ -219,7 +226,24 @@ func (x *Exchange) wait(raw net.Conn, more int) bool {
 }
 
 func (x *Exchange) serve(ctx context.Context, raw net.Conn) {
-	c, err := peer.Accept(ctx, raw, x.Config, x.Self, x.admit)
+	conf := x.Accept
+	if conf == nil {
+		conf = x.Config
+	}
+	t := tls.Server(raw, conf)
+	shaken, cancel := context.WithTimeout(ctx, handshakeTimeout)
+	err := t.HandshakeContext(shaken)
+	cancel()
+	if err == nil && x.Stranger != nil && x.Stranger(ctx, t) {
+		x.wait(raw, -1)
+		return
+	}
+	var c *peer.Conn
+	if err == nil {
+		c, err = peer.Accept(ctx, t, nil, x.Self, x.admit)
+	} else {
+		_ = raw.Close() // nothing was said
+	}
 	x.wait(raw, -1)
 	if err != nil {
 		orDiscard(x.Logger).Debug("refused a connection", "from", raw.RemoteAddr().String(), "error", err)

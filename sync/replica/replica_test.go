@@ -38,6 +38,8 @@ type node struct {
 // Read implements Log.
 func (n *node) Read(id tributary.LedgerID) (Reader, error) { return n.Reader(id) }
 
+func one() int { return 1 }
+
 func classify(err error) peer.Reason {
 	var full *store.FullError
 	switch {
@@ -136,7 +138,7 @@ func connect(t *testing.T, s *site, from, to *node) *link {
 		t.Fatal(err)
 	}
 	sender := Sender{
-		Log: from, Acked: func(tributary.LedgerID) tributary.LSN { return 0 },
+		Log: from, Wanted: func(tributary.LedgerID) bool { return true }, Acked: func(tributary.LedgerID) tributary.LSN { return 0 },
 		Copied: func(id tributary.LedgerID, at tributary.LSN) {
 			if from.acks != nil {
 				from.acks.Copied(to.id, id, at)
@@ -218,7 +220,7 @@ func same(t *testing.T, a, b *node) {
 func TestAcknowledgedMeansCopied(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(t)
-		a := newNode(t, 0xa, disktest.New(1<<30), store.Options{}, &Acks{Copies: 1})
+		a := newNode(t, 0xa, disktest.New(1<<30), store.Options{}, &Acks{Copies: one})
 		b := newNode(t, 0xb, disktest.New(1<<30), store.Options{}, nil)
 		for round := range 5 {
 			a.append(t, 40)
@@ -257,8 +259,8 @@ func TestShortOfPeers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(t)
 		var told []bool
-		a := newNode(t, 0xa, disktest.New(1<<30), store.Options{}, &Acks{Copies: 1, Accept: true, Short: func(short bool) { told = append(told, short) }})
-		refuses := newNode(t, 0xc, disktest.New(1<<30), store.Options{}, &Acks{Copies: 1})
+		a := newNode(t, 0xa, disktest.New(1<<30), store.Options{}, &Acks{Copies: one, Accept: true, Short: func(short bool) { told = append(told, short) }})
+		refuses := newNode(t, 0xc, disktest.New(1<<30), store.Options{}, &Acks{Copies: one})
 		b := newNode(t, 0xb, disktest.New(1<<30), store.Options{}, nil)
 		a.append(t, 10)
 		refuses.append(t, 10)

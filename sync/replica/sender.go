@@ -15,6 +15,8 @@ import (
 // A Sender streams what this node writes to one peer, which keeps a copy of it.
 type Sender struct {
 	Log Log
+	// Wanted says whether the peer is to keep a copy of the ledger; it may change.
+	Wanted func(ledger tributary.LedgerID) bool
 	// Copied is told how far the peer has a ledger of this node durably, with its
 	// base and in growing order for one ledger and connection (R10).
 	Copied func(ledger tributary.LedgerID, durable tributary.LSN)
@@ -106,6 +108,15 @@ func (t *stream) send(ctx context.Context, id tributary.LedgerID) error {
 	t.ledger, t.next, t.begun, t.flight, t.bytes = id, r.Base(), false, nil, 0
 	t.mu.Unlock()
 	for {
+		if !t.Wanted(id) {
+			if id != t.Log.Ledger() {
+				return nil
+			}
+			if err := t.pause(ctx); err != nil {
+				return err
+			}
+			continue
+		}
 		err := t.sendMore(ctx, r)
 		if errors.Is(err, io.EOF) {
 			return nil
@@ -113,6 +124,16 @@ func (t *stream) send(ctx context.Context, id tributary.LedgerID) error {
 		if err != nil {
 			return err
 		}
+	}
+}
+
+// pause waits a little, because somebody else keeps the copy.
+func (t *stream) pause(ctx context.Context) error {
+	select {
+	case <-time.After(time.Second):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 

@@ -135,6 +135,28 @@ func (v *View) Position(id tributary.LedgerID) tributary.LSN {
 	return 0
 }
 
+// Holds returns what a node has last said that it holds.
+func (v *View) Holds(id tributary.NodeID) []Holding {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if n := v.nodes[id]; n != nil {
+		return n.holds
+	}
+	return nil
+}
+
+// Written says whether the process that writes a ledger is there.
+func (v *View) Written(id tributary.LedgerID, now time.Time) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for _, n := range v.nodes {
+		if n.live == id && now.Sub(n.heard) < silent {
+			return true
+		}
+	}
+	return false
+}
+
 // There returns the nodes that were heard of lately, in order.
 func (v *View) There(now time.Time) (all []tributary.NodeID) {
 	v.mu.Lock()
