@@ -20,6 +20,7 @@
 #   KAFKA_HEAP=384m       Java heap
 #   KAFKA_ACL=            1: authorizer on. A topic without ACLs is open to all; one with
 #                         ACLs only to whom they name (clients here are User:ANONYMOUS)
+#   KAFKA_SESSION_MS=3000 how long a broker that was killed counts as alive, and cannot come back
 #   KAFKA_FEATURES=       for format, e.g. transaction.version=1 for old transactions
 set -euo pipefail
 
@@ -104,7 +105,7 @@ properties() {
 		log.cleaner.dedupe.buffer.size=8388608
 		group.initial.rebalance.delay.ms=0
 		broker.heartbeat.interval.ms=500
-		broker.session.timeout.ms=3000
+		broker.session.timeout.ms=${KAFKA_SESSION_MS:-3000}
 	END
 	if [ "${KAFKA_ACL:-}" = 1 ]; then
 		cat <<-END

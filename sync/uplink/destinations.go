@@ -100,8 +100,12 @@ func (s *session) lookAt(ctx context.Context, names []string) error {
 	if err != nil {
 		return err
 	}
+	var old []extent
 	for _, name := range names {
 		err := topics[name].usable()
+		if err == nil {
+			old = append(old, topics[name].partitions()...)
+		}
 		if errors.Is(err, kerr.UnknownTopicOrPartition) && s.cfg.CreateTopics {
 			err = s.create(ctx, name, s.cfg.Partitions, nil)
 		}
@@ -117,7 +121,7 @@ func (s *session) lookAt(ctx context.Context, names []string) error {
 		}
 		s.troubled(name, err)
 	}
-	return nil
+	return s.remains(ctx, old)
 }
 
 // deadLetterReady makes sure that the dead-letter topic can be written to. There

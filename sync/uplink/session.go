@@ -20,6 +20,7 @@ type session struct {
 	clusterID    string
 	known        map[string]bool // topics that exist and may be written to
 	out          outgoing        // what the current transaction sends
+	describes    *bool           // whether Kafka knows DescribeProducers; nil: not asked yet
 
 	id           int64 // the producer id and epoch that our position was read under,
 	epoch        int16 // or that Kafka gave us for our own commit since
@@ -78,8 +79,15 @@ func (s *session) open(ctx context.Context) error {
 	}
 	if breakFence {
 		at = early
+		at.hanging = nil
 	}
-	return s.resume(ctx, at)
+	if at.hanging != nil {
+		return s.resolve(ctx, at)
+	}
+	if err := s.resume(ctx, at); err != nil {
+		return err
+	}
+	return s.confirm(ctx)
 }
 
 // fence makes all earlier forwarders of the ledger harmless.
@@ -203,6 +211,11 @@ func (s *session) forward(ctx context.Context) error {
 				}
 				return err
 			}
+		}
+		if l.ended && s.unconfirmed != nil {
+			// Kafka answers a commit before it has written the markers. After this
+			// ledger nobody would come to see that they are there.
+			return fmt.Errorf("look whether all of the ledger is in force: %w", errRemedy)
 		}
 		if l.ended {
 			return nil

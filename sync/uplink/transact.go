@@ -41,6 +41,10 @@ func (s *session) transact(ctx context.Context, l load) error {
 	}
 	s.pos = tributary.Position{Ledger: s.pos.Ledger, Next: l.next, Chain: l.chain}
 	s.transactions++
+	s.unconfirmed = nil
+	for name := range s.sentTo() {
+		s.unconfirmed = append(s.unconfirmed, name)
+	}
 	for name := range l.topics() {
 		if diverted[name] == nil {
 			delete(s.topics, name) // it has taken records, so it is no trouble any more

@@ -40,8 +40,8 @@ func explain(err error, c Config) trouble {
 			"Set dead_letter to a topic: one record there will name them, and the others go on.",
 		}
 	}
-	if errors.Is(err, errHeld) {
-		return trouble{"Another gateway's transaction is open in Kafka topic " + c.PositionsTopic + " and hides what is behind it", ""}
+	if h, ok := errors.AsType[*hangingError](err); ok {
+		return explainHanging(h, c)
 	}
 	if k, ok := errors.AsType[*kerr.Error](err); ok {
 		return explainKafka(k, c)

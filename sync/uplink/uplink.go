@@ -96,11 +96,12 @@ type forwarder struct {
 	poison       *poison
 	windows      map[string]window // of topics that refused the times of records
 	counters     Counters
-	unsent       bool // a transaction failed and none has been committed since
-	failures     int  // in a row, without a commit
-	fencings     int  // in a row, without a commit
-	remedies     int  // immediate retries in a row, without a commit
-	warnedPolicy bool // that the positions topic cannot be described
+	unsent       bool     // a transaction failed and none has been committed since
+	failures     int      // in a row, without a commit
+	fencings     int      // in a row, without a commit
+	remedies     int      // immediate retries in a row, without a commit
+	unconfirmed  []string // topics of the last commit, whose markers may still be lost
+	warnedPolicy bool     // that the positions topic cannot be described
 }
 
 // pace is how long to wait between tries.
