@@ -59,6 +59,9 @@ func (n *Node) Report() status.Report {
 			r.Uplink.Ledgers++
 		}
 	}
+	if n.site != nil {
+		r.Gateways = n.site.report()
+	}
 	n.meter.report(&r, l)
 	r.Judge(time.Now())
 	return r

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/tributary-edge/tributary"
+	"github.com/tributary-edge/tributary/edge/status"
 	"github.com/tributary-edge/tributary/log/record"
 	"github.com/tributary-edge/tributary/log/store"
 	"github.com/tributary-edge/tributary/sync/peer"
@@ -31,7 +32,7 @@ func (s *site) sender(to tributary.NodeID) *replica.Sender {
 		Diverged: func(ledger tributary.LedgerID, at tributary.LSN) {
 			s.node.logger.Error("a peer has another history of what this process writes: two processes have written to one ledger", "ledger", ledger.String(), "from", uint64(at))
 		},
-		Status: s.status,
+		Status: s.says,
 		Answer: s.answered,
 	}
 }
@@ -53,8 +54,8 @@ func (s *site) acknowledged(ledger tributary.LedgerID) tributary.LSN {
 	return s.acks.Acked(ledger)
 }
 
-// status is what this node says of itself.
-func (s *site) status() *peer.Status {
+// says is what this node says of itself.
+func (s *site) says() *peer.Status {
 	n := s.node
 	st := &peer.Status{
 		SentMillis: uint64(time.Since(n.started).Milliseconds()), Live: n.log.Ledger(),
@@ -259,4 +260,32 @@ func (f *following) Read(ctx context.Context, from tributary.LSN, maxBytes int) 
 			return c, ctx.Err()
 		}
 	}
+}
+
+// report returns the site as this node sees it.
+func (s *site) report() *status.Gateways {
+	g := &status.Gateways{Wanted: s.wanted(), Peers: []status.Peer{}, Copies: []status.Copy{}}
+	copied := map[tributary.NodeID]tributary.LSN{}
+	if s.acks != nil {
+		g.Short, g.Unprotected = s.acks.State()
+		copied = s.acks.Peers(s.node.log.Ledger())
+	}
+	for _, m := range s.others() {
+		g.Peers = append(g.Peers, status.Peer{
+			Node: m.Node.String(), Name: m.Name, Address: m.PeerAddress.String(), State: m.State.String(), Copied: uint64(copied[m.Node]),
+		})
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	g.Clone = s.clone
+	for _, l := range s.node.log.Ledgers() {
+		if !l.Copy {
+			continue
+		}
+		held, _ := l.Behind(s.view.Position(l.ID))
+		g.Copies = append(g.Copies, status.Copy{
+			Ledger: l.ID.String(), From: uint64(l.From), To: uint64(l.To), Waiting: uint64(held), Forwarding: s.taken[l.ID],
+		})
+	}
+	return g
 }

@@ -190,13 +190,13 @@ func maxPacket(dst *int) decoder {
 func ackWindow(a *Ack) decoder {
 	return func(v value) []fault {
 		if v.kind == unstable.String && v.text == "auto" {
-			*a = Ack{WindowAuto: true}
+			a.WindowAuto, a.Window = true, 0
 			return nil
 		}
 		window := time.Duration(0)
 		faults := duration(&window, 0, 500*time.Millisecond)(v)
 		if faults == nil {
-			*a = Ack{Window: window}
+			a.WindowAuto, a.Window = false, window
 		}
 		for i := range faults {
 			faults[i].hint = `"auto", or a duration such as "100ms"`

@@ -2,6 +2,7 @@ package replica
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -232,6 +233,16 @@ func (a *Acks) Acked(ledger tributary.LedgerID) tributary.LSN {
 		return p.acked
 	}
 	return 0
+}
+
+// Peers returns how far peers have a ledger durably.
+func (a *Acks) Peers(ledger tributary.LedgerID) map[tributary.NodeID]tributary.LSN {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if p := a.of(ledger); p != nil {
+		return maps.Clone(p.copies)
+	}
+	return nil
 }
 
 // State returns whether the node is short, and how many records it has
