@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/tributary-edge/tributary/edge"
 	"github.com/tributary-edge/tributary/edge/status"
@@ -99,4 +100,74 @@ func TestGatewayDiesForGood(t *testing.T) {
 			t.Fatalf("record %d is %s", n, r.Value)
 		}
 	}
+}
+
+// U1, U2: a gateway that lives and has lost its way to Kafka is helped out by the
+// other; when it can reach Kafka again, in a new process, it goes on where that one
+// has come to.
+func TestUplinkCutForOne(t *testing.T) {
+	a, b := newPair(t, "")
+	kafka := a.addr
+	a.addr = "127.0.0.1:1"
+	a.start()
+	b.join(a)
+	b.start()
+	b.until("the other node", func(r status.Report) bool { return r.Gateways != nil && len(r.Gateways.Peers) == 1 })
+	w := a.connect("device", 1)
+	sent := 0
+	publish := func(n int) {
+		for range n {
+			id := uint16(1 + sent%60000)
+			w.publish(1, 0, id, "plant/1", fmt.Sprint(sent))
+			w.expect(0x40, id)
+			sent++
+		}
+	}
+	publish(50)
+	b.committed("mqtt", 50)
+	publish(50) // it follows what still grows
+	b.committed("mqtt", 100)
+	a.end()
+	a.addr = kafka
+	a.start()
+	w = a.connect("device", 1)
+	publish(50)
+	for n, r := range b.committed("mqtt", 150) {
+		if string(r.Value) != fmt.Sprint(n) {
+			t.Fatalf("record %d is %s", n, r.Value)
+		}
+	}
+}
+
+// A1, R2: while the only peer is away devices wait for five seconds, then this disk
+// is enough, and the node is yellow; once the peer is back it is green again.
+func TestShortOfPeers(t *testing.T) {
+	a, b := newPair(t, "")
+	a.start()
+	b.join(a)
+	b.start()
+	b.until("the other node", func(r status.Report) bool { return r.Gateways != nil && len(r.Gateways.Peers) == 1 })
+	w := a.connect("device", 1)
+	w.publish(1, 0, 1, "plant/1", "both")
+	w.expect(0x40, 1)
+	if r := a.Report(); r.Gateways.Short || r.Gateways.Wanted != 1 {
+		t.Errorf("with a peer: %+v", r.Gateways)
+	}
+	b.end()
+	began := time.Now()
+	w.publish(1, 0, 2, "plant/1", "alone")
+	w.expect(0x40, 2)
+	if took := time.Since(began); took < 4*time.Second {
+		t.Errorf("acknowledged after %v, without a copy", took)
+	}
+	if r := a.Report(); !r.Gateways.Short || r.Colour != status.Yellow || r.Gateways.Unprotected == 0 {
+		t.Errorf("without a peer it is %s: %+v", r.Colour, r.Gateways)
+	}
+	b.start()
+	a.until("the copies to catch up", func(r status.Report) bool { return !r.Gateways.Short })
+	w.publish(1, 0, 3, "plant/1", "both")
+	w.expect(0x40, 3)
+	a.until("a copy of all", func(r status.Report) bool {
+		return len(r.Gateways.Peers) == 1 && r.Gateways.Peers[0].Copied == r.Log.Durable
+	})
 }

@@ -38,6 +38,7 @@ type Acks struct {
 type progress struct {
 	id      tributary.LedgerID
 	durable tributary.LSN // here
+	ticked  tributary.LSN // durable at the last tick
 	acked   tributary.LSN // below: delivered
 	copies  map[tributary.NodeID]tributary.LSN
 }
@@ -95,10 +96,16 @@ func (a *Acks) Copied(node tributary.NodeID, ledger tributary.LedgerID, durable 
 	a.signal()
 }
 
+// tickEvery is how far copies may lag behind for the node not to be short: with
+// devices that never rest they never have everything.
+const tickEvery = time.Second
+
 // Run lets the grace of groups run out, until ctx ends.
 func (a *Acks) Run(ctx context.Context) {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
+	ticker := time.NewTicker(tickEvery)
+	defer ticker.Stop()
 	for {
 		a.mu.Lock()
 		wake := a.wakeLocked()
@@ -108,6 +115,12 @@ func (a *Acks) Run(ctx context.Context) {
 		a.mu.Unlock()
 		select {
 		case <-wake:
+			continue
+		case <-ticker.C:
+			a.delivering.Lock()
+			a.deliver() // by what was durable at the tick before
+			a.tick()
+			a.delivering.Unlock()
 			continue
 		case <-timer.C:
 		case <-ctx.Done():
@@ -124,6 +137,15 @@ func (a *Acks) Run(ctx context.Context) {
 			a.Short(true)
 		}
 		a.delivering.Unlock()
+	}
+}
+
+// tick notes what is durable now.
+func (a *Acks) tick() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, p := range a.ledgers {
+		p.ticked = p.durable
 	}
 }
 
@@ -156,7 +178,7 @@ func (a *Acks) deliver() {
 	for {
 		a.mu.Lock()
 		copies := a.Copies()
-		recovered := a.short && !slices.ContainsFunc(a.ledgers, func(p *progress) bool { return p.safe(copies) < p.durable })
+		recovered := a.short && !slices.ContainsFunc(a.ledgers, func(p *progress) bool { return p.safe(copies) < p.ticked })
 		a.short = a.short && !recovered
 		h, ready := a.next(copies)
 		a.mu.Unlock()

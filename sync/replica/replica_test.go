@@ -359,3 +359,33 @@ func TestPeerComesLate(t *testing.T) {
 		b.stop()
 	})
 }
+
+// R12 (weakness 1 of the model's): devices that never rest do not keep a node short
+// once its peer is back.
+func TestShortUnderLoad(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t)
+		a := newNode(t, 0xa, disktest.New(1<<30), store.Options{MaxBytes: 64 << 20}, &Acks{Copies: one, Accept: true})
+		b := newNode(t, 0xb, disktest.New(1<<30), store.Options{MaxBytes: 64 << 20}, nil)
+		load := func(d time.Duration) {
+			for end := time.Now().Add(d); time.Now().Before(end); {
+				a.append(t, 1)
+				time.Sleep(time.Millisecond) //nolint:forbidigo // bubble time
+			}
+		}
+		load(6 * time.Second)
+		if short, _ := a.acks.State(); !short {
+			t.Fatal("it is not short without a peer")
+		}
+		l := connect(t, s, a, b)
+		load(4 * time.Second)
+		short, n := a.acks.State()
+		load(time.Second)
+		if _, now := a.acks.State(); short || now != n {
+			t.Errorf("short %v, with a peer; unprotected %d, then %d", short, n, now)
+		}
+		l.end(t)
+		a.stop()
+		b.stop()
+	})
+}
