@@ -50,11 +50,17 @@ func (n *Node) Report() status.Report {
 		r.Log.Failed = err.Error()
 	}
 	for _, l := range n.log.Ledgers() {
+		if l.Copy {
+			continue
+		}
 		held, gone := l.Behind(n.up.position(l.ID).Next)
 		r.Uplink.Waiting += uint64(held)
 		if held+gone > 0 {
 			r.Uplink.Ledgers++
 		}
+	}
+	if n.site != nil {
+		r.Gateways = n.site.report()
 	}
 	n.meter.report(&r, l)
 	r.Judge(time.Now())
@@ -81,6 +87,9 @@ func (n *Node) serveAdmin(ctx context.Context) error {
 	mux.HandleFunc("GET /readyz", n.answerReady)
 	local := http.NewServeMux()
 	local.Handle("/", mux)
+	if n.site != nil {
+		local.HandleFunc("POST /api/invite", answerInvite(n.site.invitations, n.site.addresses))
+	}
 	local.HandleFunc("GET /api/tail", n.answerTail) // payloads: only for those who may open the socket
 
 	socket := n.cfg.Status.Socket

@@ -1,6 +1,11 @@
 package edge
 
-import "github.com/tributary-edge/tributary/edge/mdns"
+import (
+	"time"
+
+	"github.com/tributary-edge/tributary/edge/mdns"
+	"github.com/tributary-edge/tributary/sync/view"
+)
 
 // OpenWithClock is Open on a machine whose clock says what the test wants.
 var OpenWithClock = open //nolint:gochecknoglobals // for tests alone
@@ -10,3 +15,8 @@ var ReserveFor = reserveFor //nolint:gochecknoglobals // for tests alone
 
 // Services is what a node announces on the local network.
 func (n *Node) Services() []mdns.Service { return n.services() }
+
+// Hurry makes a node take over soon what others do not forward.
+func (n *Node) Hurry() {
+	n.site.view = view.New(n.id.Node, view.Patience{WriterGone: 2 * time.Second, WriterLives: 4 * time.Second, PerRank: time.Second})
+}

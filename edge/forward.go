@@ -160,6 +160,17 @@ func (u *uplinkState) Committed(c uplink.Commit) {
 	}
 }
 
+// tookOver counts what this node has forwarded of another's ledger.
+func (u *uplinkState) tookOver(c uplink.Commit) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.report.Sent += uint64(c.Records)
+	u.report.SentBytes += uint64(c.Bytes)
+	u.report.DeadLetters += uint64(c.DeadLetters)
+	u.report.Gaps += uint64(c.Gaps)
+	u.report.GapRecords += c.GapRecords
+}
+
 // State implements uplink.Observer.
 func (u *uplinkState) State(s uplink.Status) {
 	u.mu.Lock()

@@ -57,7 +57,7 @@ func (l *ledgerReader) Close() {
 // that Kafka does not have all of, and the live one last.
 func (n *Node) nextLedger(done map[tributary.LedgerID]bool) tributary.LedgerID {
 	for _, l := range n.log.Ledgers() {
-		if !l.Live && !done[l.ID] && n.up.position(l.ID).Next < l.To {
+		if !l.Live && !l.Copy && !done[l.ID] && n.up.position(l.ID).Next < l.To {
 			return l.ID
 		}
 	}

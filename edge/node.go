@@ -33,6 +33,10 @@ import (
 //nolint:gochecknoglobals // -ldflags needs a variable
 var Version = "0.1.0-dev"
 
+// copyReserve is the part of the log that is kept for what this node's own devices
+// send: copies of others leave a quarter.
+const copyReserve = 4
+
 // segmentsDir is the folder of the log in the data directory.
 const segmentsDir = "log"
 
@@ -52,6 +56,7 @@ type Node struct {
 	damaged int
 	started time.Time
 	up      *uplinkState
+	site    *site // nil: this node is alone
 	ready   chan struct{}
 	grown   chan struct{} // one slot: something was committed to a log that may drop it
 
@@ -97,6 +102,9 @@ func open(ctx context.Context, cfg *config.Config, logger *slog.Logger, source c
 	if err := n.openLog(); err != nil {
 		return n, explainDir(cfg.Node.DataDir, err)
 	}
+	if err := n.openSite(); err != nil {
+		return n, explainDir(cfg.Node.DataDir, err)
+	}
 	return n, n.openDoor(ctx)
 }
 
@@ -128,7 +136,7 @@ func (n *Node) openLog() error {
 	opening := &record.Record{Key: []byte("open"), Value: n.opening()}
 	l, found, err := store.Open(fs, store.Options{
 		SegmentBytes: cfg.SegmentBytes, MaxBytes: maxBytes, MaxAge: cfg.MaxAge, Window: window, Compress: cfg.Compression.On(flash),
-		DropOldest: cfg.DropOldest, AlarmReserve: alarmReserve, Opening: opening, Clock: n.clock,
+		DropOldest: cfg.DropOldest, AlarmReserve: alarmReserve, CopyReserve: maxBytes / copyReserve, Opening: opening, Clock: n.clock,
 	})
 	if err != nil {
 		return err
@@ -172,6 +180,10 @@ func (n *Node) openDoor(ctx context.Context) error {
 	}
 	n.door = door
 	n.log.OnCommit(n.committed)
+	if n.site != nil && n.site.acks != nil {
+		n.site.acks.Deliver = n.committed
+		n.log.OnCommit(n.site.acks.Committed)
+	}
 	return n.replay(ctx)
 }
 
@@ -230,6 +242,9 @@ func (n *Node) Run(ctx context.Context) error {
 	part("admin", n.serveAdmin)
 	part("door", n.serveDevices)
 	part("mdns", n.announceDoor)
+	if n.site != nil {
+		part("site", n.site.run)
+	}
 	select {
 	case <-n.door.Ready():
 		close(n.ready)

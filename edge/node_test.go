@@ -37,6 +37,7 @@ type site struct {
 	mqtt  string      // of its section of the configuration
 	extra string      // of the configuration
 	clock *wrongClock // nil: the machine's
+	hurry bool        // to take over what others do not forward
 
 	*edge.Node
 
@@ -74,6 +75,9 @@ func (s *site) start() {
 	n, err := edge.OpenWithClock(s.t.Context(), s.config(), slog.New(slog.DiscardHandler), source)
 	if err != nil {
 		s.t.Fatal(err)
+	}
+	if s.hurry {
+		n.Hurry()
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	s.Node, s.stop, s.done = n, stop, make(chan error, 1)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/tributary-edge/tributary"
@@ -23,7 +24,7 @@ func (n *Node) replay(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	ledgers := n.log.Ledgers()
+	ledgers := slices.DeleteFunc(n.log.Ledgers(), func(l store.LedgerInfo) bool { return l.Copy })
 	for _, l := range ledgers {
 		n.door.Begin(l.ID)
 	}
@@ -219,7 +220,7 @@ func (n *Node) save() error {
 	c := meta.Checkpoint{Ledger: ledger, Next: next, State: state.PacketIDs, Sessions: state.Sessions, Retained: state.Retained}
 	for _, l := range n.log.Ledgers() {
 		held[l.ID] = true
-		if next == 0 && !l.Live { // the live one may never get a record: name the newest that has
+		if next == 0 && !l.Live && !l.Copy { // the live one may never get a record: name the newest that has
 			c.Ledger, c.Next = l.ID, l.To
 		}
 	}

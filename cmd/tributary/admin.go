@@ -31,8 +31,13 @@ func (a *admin) flags(c *cobra.Command) {
 	c.Flags().StringVar(&a.socket, "socket", "", "unix socket of the node (default: as the configuration says)")
 }
 
-// get asks the node; the caller closes what it answers.
+// get is ask for what changes nothing.
 func (a *admin) get(ctx context.Context, path string) (io.ReadCloser, error) {
+	return a.ask(ctx, http.MethodGet, path)
+}
+
+// ask asks the node; the caller closes what it answers.
+func (a *admin) ask(ctx context.Context, method, path string) (io.ReadCloser, error) {
 	socket := a.socket
 	if socket == "" {
 		cfg, _, err := config.Load(a.config)
@@ -50,13 +55,16 @@ func (a *admin) get(ctx context.Context, path string) (io.ReadCloser, error) {
 			return d.DialContext(ctx, "unix", socket)
 		},
 	}}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://node"+path, nil)
+	req, err := http.NewRequestWithContext(ctx, method, "http://node"+path, nil)
 	if err != nil {
 		return nil, err
 	}
 	answer, err := client.Do(req)
 	if err != nil {
 		return nil, noAnswer(socket, err)
+	}
+	if answer.StatusCode == http.StatusNotFound {
+		return nil, errors.Join(errors.New("the node that is running does not know this command: it is of another version, or is not set up for it; nothing was changed"), answer.Body.Close())
 	}
 	if answer.StatusCode != http.StatusOK {
 		text, _ := io.ReadAll(io.LimitReader(answer.Body, 4096))

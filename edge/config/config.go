@@ -25,6 +25,7 @@ const maxFileBytes = 1 << 20
 // that its comment gives; what the file leaves out has its default.
 type Config struct {
 	Node         Node
+	Site         Site
 	MQTT         MQTT
 	Ack          Ack
 	Log          Log
@@ -44,12 +45,31 @@ type Node struct {
 	Site    string // site: a-z, 0-9, '.', '_', '-'; part of the transactional.id; default "default"
 }
 
+// Site is [site]: the other gateways of the site, which keep copies of what this one
+// takes. Its name is [node] site.
+type Site struct {
+	Listen    string   // listen: HOST:PORT where they connect, with TLS; default "", this gateway is alone
+	Gossip    string   // gossip: HOST:PORT, TCP and UDP; default the host of Listen and port 7883
+	Advertise string   // advertise: the IP address at which they reach both; default what this machine reaches others from
+	Seeds     []string // seeds: HOST:PORT of the gossip of some of them; default none, those that tributary join was told of
+}
+
 // Ack is [ack]: when a device gets its acknowledgement. Its key level takes only
-// "disk" in this version: after the record is on this node's disk.
+// "disk" in this version: after the record is on this node's disk, and on those of
+// Copies peers.
 type Ack struct {
+	Copies int // copies: of other gateways that must have a record, 0 to 3; default 1. It counts once the site has another gateway
+	// RefuseAlone is if_peers_missing = "refuse": devices wait for as long as too few
+	// of them can be reached. The default is "accept": after five seconds the disk of
+	// this node is enough, and that is said.
+	RefuseAlone bool
+
 	WindowAuto bool          // window = "auto", the default: chosen by the kind of disk
 	Window     time.Duration // window: how long to gather records for one flush, 0 to 500ms, when not auto
 }
+
+// GossipPort is where gateways look for one another, if the file does not say.
+const GossipPort = 7883
 
 // FlashWindow is how long "auto" gathers on an SD card or eMMC, where each flush
 // costs life.
@@ -225,7 +245,7 @@ func defaults() *Config {
 			MaxRetained:      100_000,
 			MaxRetainedBytes: 64 << 20,
 		},
-		Ack: Ack{WindowAuto: true},
+		Ack: Ack{WindowAuto: true, Copies: 1},
 		Log: Log{MaxPercent: 75, MaxAge: 30 * day, SegmentBytes: 12 << 20},
 		Kafka: Kafka{
 			ClientID:           "tributary",

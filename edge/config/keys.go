@@ -54,10 +54,18 @@ func sectionsOf(c *Config) []section {
 			{"data_dir", dataDir(&c.Node.DataDir)},
 			{"site", text(&c.Node.Site, siteName)},
 		}},
+		{name: "site", fields: []field{
+			{"listen", text(&c.Site.Listen, optional(listenAddress))},
+			{"gossip", text(&c.Site.Gossip, optional(listenAddress))},
+			{"advertise", text(&c.Site.Advertise, optional(ipAddress))},
+			{"seeds", listOrNone(&c.Site.Seeds, remoteAddress, `seeds = ["10.0.0.6:7883"]`)},
+		}},
 		{name: "mqtt", fields: mqttFields(&c.MQTT)},
 		{name: "ack", fields: []field{
 			{"level", choice(new(string), []option[string]{{word: "disk"}}, "memory", "replicated")},
 			{"window", ackWindow(&c.Ack)},
+			{"copies", integer(&c.Ack.Copies, 0, 3)},
+			{"if_peers_missing", choice(&c.Ack.RefuseAlone, []option[bool]{{"accept", false}, {"refuse", true}})},
 		}},
 		{name: "log", fields: []field{
 			{"max_size", maxSize(&c.Log)},

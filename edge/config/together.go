@@ -3,8 +3,10 @@ package config
 import (
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/pelletier/go-toml/v2"
@@ -52,6 +54,7 @@ func (r *reader) checkTogether() {
 		r.errorAt(r.place("kafka.brokers"), "[kafka] brokers is missing: it is the one key without a default",
 			`brokers = ["broker1.example.com:9092"] under [kafka]`)
 	}
+	r.checkSite()
 	r.checkDoor()
 	r.checkTLS()
 	r.checkLogin()
@@ -59,6 +62,31 @@ func (r *reader) checkTogether() {
 	r.checkLog()
 	r.checkAlarmsKept()
 	r.checkSocket()
+}
+
+// checkSite fills in where gossip listens, and finds keys that mean nothing to a
+// gateway that is alone.
+func (r *reader) checkSite() {
+	s := &r.config.Site
+	if s.Listen != "" {
+		if host, _, err := net.SplitHostPort(s.Listen); err == nil && s.Gossip == "" {
+			s.Gossip = net.JoinHostPort(host, strconv.Itoa(GossipPort))
+		}
+		return
+	}
+	if r.failedAt("site.listen") {
+		return
+	}
+	for key, set := range map[string]bool{
+		"site.gossip": s.Gossip != "", "site.advertise": s.Advertise != "", "site.seeds": len(s.Seeds) > 0,
+	} {
+		if set {
+			r.errorAt(r.place(key), fmt.Sprintf("[site] %s is set, but listen is not: this gateway is alone", strings.TrimPrefix(key, "site.")), `listen = "0.0.0.0:7882"`)
+		}
+	}
+	if r.isSet("ack.if_peers_missing") && r.config.Ack.RefuseAlone {
+		r.errorAt(r.place("ack.if_peers_missing"), `[ack] if_peers_missing is "refuse", but [site] listen is not set: no device would ever be answered`, `listen = "0.0.0.0:7882" under [site]`)
+	}
 }
 
 func (r *reader) checkTLS() {

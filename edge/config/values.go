@@ -120,6 +120,14 @@ func listenAddress(s string) (reason, hint string) {
 	return reason, hint
 }
 
+// ipAddress judges an address without a port.
+func ipAddress(s string) (reason, hint string) {
+	if ip, err := netip.ParseAddr(s); err != nil || ip.IsUnspecified() {
+		return fmt.Sprintf("%q is not an IP address of this machine", s), `for example "10.0.0.5"`
+	}
+	return "", ""
+}
+
 // isLoopback reports whether only this machine reaches address. A name other than
 // localhost is not looked up: it counts as reachable.
 func isLoopback(address string) bool {
@@ -182,13 +190,13 @@ func maxPacket(dst *int) decoder {
 func ackWindow(a *Ack) decoder {
 	return func(v value) []fault {
 		if v.kind == unstable.String && v.text == "auto" {
-			*a = Ack{WindowAuto: true}
+			a.WindowAuto, a.Window = true, 0
 			return nil
 		}
 		window := time.Duration(0)
 		faults := duration(&window, 0, 500*time.Millisecond)(v)
 		if faults == nil {
-			*a = Ack{Window: window}
+			a.WindowAuto, a.Window = false, window
 		}
 		for i := range faults {
 			faults[i].hint = `"auto", or a duration such as "100ms"`

@@ -27,6 +27,7 @@ func (r *Report) Judge(now time.Time) {
 	}
 	r.judgeDisk()
 	r.judgeDropped()
+	r.judgeGateways()
 	if r.MQTT.BadReload != "" {
 		r.say(Yellow, "what says who may connect was not reloaded: %s. What was read before stays in force", r.MQTT.BadReload)
 	}

@@ -83,6 +83,11 @@ func (r *Report) nodeMetrics(m *metrics) {
 		colours = append(colours, p)
 	}
 	m.gauge("state", "1 for the colour that the node has.", colours...)
+	if g := r.Gateways; g != nil {
+		m.gauge("site_short", "1 while records are acknowledged without the copies that are wanted.", yes(g.Short))
+		m.counter("site_unprotected_records", "Records acknowledged without the copies that are wanted.", one(g.Unprotected))
+		m.gauge("site_copies", "Ledgers of other nodes of which this one holds a copy.", one(len(g.Copies)))
+	}
 }
 
 func byQoS(counts [3]uint64) []point {

@@ -35,6 +35,8 @@ type Report struct {
 	Log    Log    `json:"log"`
 	Flash  Flash  `json:"flash"`
 	Uplink Uplink `json:"uplink"`
+
+	Gateways *Gateways `json:"gateways,omitempty"` // absent: this node is alone
 }
 
 // MQTT counts what devices do, since the start.
@@ -172,6 +174,9 @@ func (r *Report) Text(w io.Writer, now time.Time) error {
 	line("FLASH", "%s", r.Flash.Text())
 	line("UPLINK", "%s   waiting %d records   sent %d (%s) in %d transactions", r.Uplink.State, r.Uplink.Waiting,
 		r.Uplink.Sent, Bytes(int64(r.Uplink.SentBytes)), r.Uplink.Transactions)
+	if r.Gateways != nil {
+		line("SITE", "%s", r.Gateways.text())
+	}
 	if r.Uplink.What != "" && len(r.Reasons) == 0 {
 		line("", "%s. %s", strings.TrimSuffix(r.Uplink.What, "."), r.Uplink.Do)
 	}

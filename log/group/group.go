@@ -43,6 +43,7 @@ const (
 	headerMagic = 0x54524247 // "TRBG"
 
 	flagTrusted = 1 << 1
+	frameCopy   = 1 << 0
 )
 
 // A Codec says how a frame stores what it holds.
@@ -90,6 +91,7 @@ type Frame struct {
 	Of      uint16
 	Bytes   int // stored behind the frame
 	Codec   Codec
+	Copy    bool // another node writes the ledger
 
 	crc uint32 // of those bytes
 }
@@ -105,6 +107,13 @@ func (f *Frame) After() uint64 {
 // PaddedBytes returns how much of a segment a frame takes that stores n bytes.
 func PaddedBytes(n int) int { return (FrameBytes + n + Align - 1) / Align * Align }
 
+// Put gives f the place of another frame, and writes it into the first FrameBytes
+// of dst.
+func (f *Frame) Put(place Frame, dst []byte) {
+	f.Segment, f.Salt, f.Commit, f.Index, f.Of = place.Segment, place.Salt, place.Commit, place.Index, place.Of
+	f.Encode(dst)
+}
+
 // Encode writes f into the first FrameBytes of dst.
 func (f *Frame) Encode(dst []byte) {
 	be := binary.BigEndian
@@ -117,6 +126,9 @@ func (f *Frame) Encode(dst []byte) {
 	be.PutUint32(dst[36:], uint32(f.Bytes))
 	be.PutUint32(dst[40:], f.crc)
 	be.PutUint32(dst[44:], uint32(f.Codec)<<24)
+	if f.Copy {
+		dst[45] = frameCopy
+	}
 	be.PutUint32(dst[4:], Checksum(dst[8:FrameBytes]))
 }
 
@@ -135,6 +147,7 @@ func DecodeFrame(src []byte) (f Frame, ok bool) {
 		Of:      be.Uint16(src[34:]),
 		Bytes:   int(be.Uint32(src[36:])),
 		Codec:   Codec(src[44]),
+		Copy:    src[45]&frameCopy != 0,
 		crc:     be.Uint32(src[40:]),
 	}
 	return f, f.Index < f.Of && f.Bytes >= HeaderBytes && f.Bytes <= HeaderBytes+MaxBody
@@ -274,6 +287,7 @@ type Group struct {
 	Header
 
 	Body []byte
+	Copy bool // its frame says so; no part of the group
 }
 
 // Open returns the groups that are stored in src, which Decode accepted with the
@@ -293,12 +307,12 @@ func Open(f *Frame, h *Header, src []byte, dec *zstd.Decoder) ([]Group, error) {
 		return nil, corrupt("body has %d bytes, should have %d", len(body), h.rawBytes)
 	}
 	if f.Codec == Pack {
-		return unpack(h, body)
+		return unpack(f, h, body)
 	}
 	if err := prove(h, src[:HeaderBytes], body); err != nil {
 		return nil, err
 	}
-	return []Group{{Header: *h, Body: body}}, nil
+	return []Group{{Header: *h, Body: body, Copy: f.Copy}}, nil
 }
 
 // prove checks a group against the checksum in its header.

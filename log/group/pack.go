@@ -19,6 +19,7 @@ const maxPackGroups = 1<<16 - 1
 // of their size. Not for concurrent use.
 type Packer struct {
 	head Header // of the pack that gathers; head.groups is 0 when there is none
+	copy bool   // its ledger is a copy
 	raw  []byte
 	out  []byte
 }
@@ -39,7 +40,7 @@ func (p *Packer) Add(g *Group) (added bool, err error) {
 		return false, corrupt("a group of %d records in %d bytes cannot be packed", g.Count, len(g.Body))
 	case h.groups == 0:
 		*h = Header{Ledger: g.Ledger, Number: g.Number, Base: g.Base, PrevChain: g.PrevChain, Millis: g.Millis}
-		p.raw = p.raw[:0]
+		p.raw, p.copy = p.raw[:0], g.Copy
 	case size > PackBytes, h.groups == maxPackGroups,
 		g.Ledger != h.Ledger, g.Number != h.Number+uint64(h.groups), g.Base != h.Next(), g.PrevChain != h.chain:
 		return false, nil
@@ -74,6 +75,7 @@ func (p *Packer) Seal(enc *zstd.Encoder) (padded []byte, f Frame, h Header) {
 	out := enc.EncodeAll(p.raw, p.out[:start])
 	h.encodePack(out[FrameBytes:])
 	padded, f = enclose(out, Pack)
+	f.Copy = p.copy
 	p.out, p.head = padded, Header{}
 	return padded, f, h
 }
@@ -88,7 +90,7 @@ func (h *Header) encodePack(dst []byte) {
 }
 
 // unpack takes the groups of a pack apart.
-func unpack(h *Header, raw []byte) ([]Group, error) {
+func unpack(f *Frame, h *Header, raw []byte) ([]Group, error) {
 	if h.groups == 0 || h.groups > len(raw)/HeaderBytes {
 		return nil, corrupt("%d groups do not fit %d bytes", h.groups, len(raw))
 	}
@@ -108,7 +110,7 @@ func unpack(h *Header, raw []byte) ([]Group, error) {
 		if err := prove(&g, raw, body); err != nil {
 			return nil, err
 		}
-		all = append(all, Group{Header: g, Body: body})
+		all = append(all, Group{Header: g, Body: body, Copy: f.Copy})
 		next, chain, raw = g.Next(), g.Chain(), rest[g.rawBytes:]
 	}
 	if len(raw) > 0 || next != h.Next() || chain != h.chain {

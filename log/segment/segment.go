@@ -304,6 +304,7 @@ type Span struct {
 	From, To  tributary.LSN
 	FromChain uint64 // the ledger's chain at From
 	ToChain   uint64 // and at To
+	Copy      bool   // another node writes the ledger
 }
 
 // Salvage opens a segment whose header is damaged by means of its groups, whose

@@ -25,8 +25,9 @@ type Summary struct {
 	End         int64  // where the last group ends
 	FirstCommit uint64 // the commits whose frames it has, both 0 when it is empty
 	LastCommit  uint64
-	MinMillis   int64 // log time of the first group
-	MaxMillis   int64 // the highest log time of a group
+	// The log times are of groups that this node has timed: both 0 when all are copies.
+	MinMillis int64 // log time of the first group
+	MaxMillis int64 // the highest log time of a group
 	// Trusted says that the last group was timed by a clock to be trusted, so that
 	// everything before it is really older than MaxMillis.
 	Trusted bool
@@ -57,7 +58,7 @@ func (s *Summary) Add(f *group.Frame, h *group.Header) {
 	i := s.last(h.Ledger)
 	if i < 0 || s.Spans[i].To != h.Base || s.Spans[i].ToChain != h.PrevChain {
 		i = len(s.Spans) // the ledger's first group here, or one after a hole
-		s.Spans = append(s.Spans, Span{Ledger: h.Ledger, From: h.Base, FromChain: h.PrevChain})
+		s.Spans = append(s.Spans, Span{Ledger: h.Ledger, From: h.Base, FromChain: h.PrevChain, Copy: f.Copy})
 	}
 	s.Spans[i].To, s.Spans[i].ToChain = h.Next(), h.Chain()
 	if !s.marked(i) {
@@ -66,11 +67,13 @@ func (s *Summary) Add(f *group.Frame, h *group.Header) {
 	if s.FirstCommit == 0 {
 		s.FirstCommit = f.Commit
 	}
-	if s.MinMillis == 0 {
-		s.MinMillis = h.Millis
+	s.LastCommit = f.Commit
+	if !f.Copy {
+		if s.MinMillis == 0 {
+			s.MinMillis = h.Millis
+		}
+		s.MaxMillis, s.Trusted = max(s.MaxMillis, h.Millis), h.Trusted
 	}
-	s.LastCommit, s.MaxMillis = f.Commit, max(s.MaxMillis, h.Millis)
-	s.Trusted = h.Trusted
 	if h.Trusted {
 		s.Learn(Clock{h.Boot, h.BootMillis})
 	}
@@ -131,26 +134,30 @@ const (
 	spanBytes   = 48
 	clockBytes  = 24
 	markBytes   = 16
+	copyBytes   = 48 // at the end of the footer: a bit for each span
 
-	flagTrusted = 1
+	flagTrusted = 1 << 0
+	flagCopies  = 1 << 1 // there are such bits; or else no span is a copy
 )
 
 // maxSpans is how many spans find room in a footer.
-const maxSpans = (FooterBytes - footerFixed - maxClocks*clockBytes) / spanBytes
+const maxSpans = (FooterBytes - footerFixed - maxClocks*clockBytes - copyBytes) / spanBytes
 
 // encode returns the footer, FooterBytes long, of a summary with at most
 // maxSpans. Marks that find no room are left out, which only makes a search
 // longer.
 func (s *Summary) encode(seg *Segment) []byte {
-	room := FooterBytes - footerFixed - len(s.Spans)*spanBytes - len(s.Clocks)*clockBytes
+	room := FooterBytes - footerFixed - len(s.Spans)*spanBytes - len(s.Clocks)*clockBytes - copyBytes
 	marks := s.Marks[:min(len(s.Marks), room/markBytes)]
 	b := make([]byte, FooterBytes)
 	be := binary.BigEndian
 	be.PutUint32(b[0:], footerMagic)
 	be.PutUint16(b[8:], Version)
+	flags := uint16(flagCopies)
 	if s.Trusted {
-		be.PutUint16(b[10:], flagTrusted)
+		flags |= flagTrusted
 	}
+	be.PutUint16(b[10:], flags)
 	be.PutUint64(b[16:], seg.Seq)
 	be.PutUint64(b[24:], seg.Salt)
 	be.PutUint64(b[32:], s.FirstCommit)
@@ -162,7 +169,11 @@ func (s *Summary) encode(seg *Segment) []byte {
 	be.PutUint16(b[70:], uint16(len(marks)))
 	be.PutUint16(b[72:], uint16(len(s.Clocks)))
 	at := footerFixed
-	for _, p := range s.Spans {
+	copies := b[FooterBytes-copyBytes:]
+	for i, p := range s.Spans {
+		if p.Copy {
+			copies[i/8] |= 1 << (i % 8)
+		}
 		copy(b[at:], p.Ledger[:])
 		be.PutUint64(b[at+16:], uint64(p.From))
 		be.PutUint64(b[at+24:], uint64(p.To))
@@ -200,11 +211,16 @@ func decodeFooter(b []byte, seg *Segment) (s Summary, ok bool) {
 	if s.End < HeaderBytes || s.End > seg.End() || spans > maxSpans || clocks > maxClocks || footerFixed+spans*spanBytes+clocks*clockBytes+marks*markBytes > FooterBytes {
 		return Summary{}, false
 	}
+	var copies [copyBytes]byte
+	if be.Uint16(b[10:])&flagCopies != 0 {
+		copy(copies[:], b[FooterBytes-copyBytes:])
+	}
 	at := footerFixed
-	for range spans {
+	for i := range spans {
 		p := Span{
 			From: tributary.LSN(be.Uint64(b[at+16:])), To: tributary.LSN(be.Uint64(b[at+24:])),
 			FromChain: be.Uint64(b[at+32:]), ToChain: be.Uint64(b[at+40:]),
+			Copy: copies[i/8]&(1<<(i%8)) != 0,
 		}
 		copy(p.Ledger[:], b[at:])
 		s.Spans = append(s.Spans, p)

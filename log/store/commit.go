@@ -43,8 +43,10 @@ func (l *Log) Run(ctx context.Context) error {
 	}
 }
 
-// finish commits what is left when the log is told to stop.
+// finish commits what is left when the log is told to stop. Copies can wait for
+// the next process.
 func (l *Log) finish() error {
+	l.refuseCopies(ErrClosed)
 	if err := l.commit(); err != nil {
 		return err
 	}
@@ -54,14 +56,16 @@ func (l *Log) finish() error {
 	return nil
 }
 
-// A batch is what the committer takes at a time: a group, and who waits for it.
+// A batch is what the committer takes at a time: a group, and who waits for it;
+// and copies.
 type batch struct {
 	ledger  tributary.LedgerID
 	base    tributary.LSN
-	group   *group.Builder
+	group   *group.Builder // nil if there are only copies
 	tickets []tributary.Ticket
 	reading clock.Reading // when it began to gather
 	read    time.Time
+	copies  []copying
 }
 
 // commit takes the gathering group and makes it durable. After a failure it
@@ -83,23 +87,32 @@ func (l *Log) commit() error {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.w.pace.acknowledged(b.group.Count(), l.gather.Count())
-	l.idle, l.spareTix = b.group, b.tickets[:0]
-	if l.gather.Count() > 0 {
+	if b.group != nil {
+		l.w.pace.acknowledged(b.group.Count(), l.gather.Count())
+		l.idle, l.spareTix = b.group, b.tickets[:0]
+	}
+	if l.gather.Count() > 0 || len(l.copies) > 0 {
 		signal(l.wake)
 	}
 	return nil
 }
 
-// take swaps the gathering group for an empty one. It claims the group's room,
-// for those who append meanwhile.
+// take takes what is to be committed. It claims the room for it, for those who
+// append meanwhile.
 func (l *Log) take() (b batch, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.gather.Count() == 0 {
-		return b, false
+	if l.gather.Count() > 0 {
+		b = l.takeGroup()
 	}
-	b = batch{
+	l.left -= l.takeCopies(&b)
+	l.changed.Broadcast()
+	return b, b.group != nil || len(b.copies) > 0
+}
+
+// takeGroup swaps the gathering group for an empty one.
+func (l *Log) takeGroup() batch {
+	b := batch{
 		ledger: l.ledger, base: l.next - tributary.LSN(l.gather.Count()), group: l.gather, tickets: l.tickets,
 		reading: l.reading, read: l.read,
 	}
@@ -109,18 +122,22 @@ func (l *Log) take() (b batch, ok bool) {
 	}
 	l.gather.Reset(l.next)
 	l.hurry = false
-	if claim := int64(group.PaddedBytes(b.group.Bytes())); claim <= l.left {
-		l.left -= claim
-	} else {
-		l.left = l.capacity() - claim
-		l.spare = false
-		l.w.retire = true
+	claim := int64(group.PaddedBytes(b.group.Bytes()))
+	if claim > l.left {
+		l.turn()
 	}
+	l.left -= claim
 	if b.reading.Trusted {
 		l.boots[l.opt.Clock.Boot] = b.reading.BootMillis
 	}
-	l.changed.Broadcast()
-	return b, true
+	return b
+}
+
+// turn has the commit that is being taken begin a new segment.
+func (l *Log) turn() {
+	l.left = l.capacity()
+	l.spare = false
+	l.w.retire = true
 }
 
 // place makes sure that the current segment has room for the group taken.
@@ -137,13 +154,13 @@ func (l *Log) place() {
 	l.mu.Unlock()
 	signal(l.consumed)
 	if old != nil {
-		l.seal(old, full)
+		l.close(old, full)
 	}
 }
 
-// seal is done with a segment. All of its groups are durable already: without
+// close is done with a segment. All of its groups are durable already: without
 // its footer the next start scans it, and nobody writes to it again.
-func (l *Log) seal(s *segment.Segment, m *seg) {
+func (l *Log) close(s *segment.Segment, m *seg) {
 	err := errors.Join(s.Seal(&m.sum), s.File.Close())
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -153,18 +170,11 @@ func (l *Log) seal(s *segment.Segment, m *seg) {
 	}
 }
 
-// write seals b and gives it to the device: one write, one flush.
+// write gives b to the device: one write, one flush.
 func (l *Log) write(b batch) error {
 	w := &l.w
-	w.millis = max(w.millis, b.reading.Millis+time.Since(b.read).Milliseconds())
-	h := group.Header{
-		Ledger: b.ledger, Number: w.number, PrevChain: w.chain, Millis: w.millis,
-		Boot: l.opt.Clock.Boot, BootMillis: b.reading.BootMillis, Trusted: b.reading.Trusted,
-	}
-	payload := b.group.Bytes()
-	out, f := b.group.Seal(&h, w.enc)
-	f.Segment, f.Salt, f.Commit = w.cur.Seq, w.cur.Salt, w.commit+1
-	f.Encode(out)
+	s := l.seal(b)
+	out := s.out
 	if _, err := w.cur.File.WriteAt(out, w.seg.sum.End); err != nil {
 		return fmt.Errorf("write group to segment %s: %w", w.seg.name, err)
 	}
@@ -184,18 +194,69 @@ func (l *Log) write(b batch) error {
 	if err != nil {
 		return fmt.Errorf("segment %s is no longer what it was: %w", w.seg.name, err)
 	}
-	w.commit, w.number, w.chain = f.Commit, w.number+1, h.Chain()
+	w.commit++
 	w.pace.flushed(took)
 
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	w.seg.sum.Add(&f, &h)
-	// The claim was an upper bound: give back what the group did not need.
-	l.left += int64(group.PaddedBytes(payload)) - int64(len(out))
-	l.durable = h.Next()
-	l.stats.count(int64(h.Count), int64(payload), int64(len(out)), took)
+	if b.group != nil {
+		w.number, w.chain = w.number+1, s.h.Chain()
+		w.seg.sum.Add(&s.frame, &s.h)
+		l.left += s.unused
+		l.durable = s.h.Next()
+		l.stats.Records += int64(s.h.Count)
+		l.stats.Groups++
+		l.stats.PayloadBytes += int64(b.group.Bytes())
+	}
+	for i := range b.copies {
+		c := &b.copies[i]
+		w.seg.sum.Add(&c.frame, &c.h)
+		l.stats.CopiedRecords += int64(c.h.Count)
+		l.stats.CopiedBytes += int64(len(c.padded))
+	}
+	l.stats.flushed(int64(len(out)), took)
 	l.wakeReaders()
 	return nil
+}
+
+// A sealed commit is one as bytes.
+type sealedCommit struct {
+	out    []byte // valid until the next one
+	h      group.Header
+	frame  group.Frame // of the own group
+	unused int64       // what was claimed for it and is not needed
+}
+
+// seal makes the bytes of a commit: the own group first, because somebody waits
+// for it, then the copies.
+func (l *Log) seal(b batch) sealedCommit {
+	var s sealedCommit
+	w := &l.w
+	place := group.Frame{Segment: w.cur.Seq, Salt: w.cur.Salt, Commit: w.commit + 1, Of: uint16(len(b.copies))}
+	if b.group != nil {
+		place.Of++
+		w.millis = max(w.millis, b.reading.Millis+time.Since(b.read).Milliseconds())
+		s.h = group.Header{
+			Ledger: b.ledger, Number: w.number, PrevChain: w.chain, Millis: w.millis,
+			Boot: l.opt.Clock.Boot, BootMillis: b.reading.BootMillis, Trusted: b.reading.Trusted,
+		}
+		s.out, s.frame = b.group.Seal(&s.h, w.enc)
+		s.frame.Put(place, s.out)
+		s.unused = int64(group.PaddedBytes(b.group.Bytes())) - int64(len(s.out)) // the claim was an upper bound
+		place.Index++
+	}
+	if len(b.copies) == 0 {
+		return s
+	}
+	w.out = append(w.out[:0], s.out...)
+	for i := range b.copies {
+		c := &b.copies[i]
+		c.frame.Put(place, c.padded)
+		w.out = append(w.out, c.padded...)
+		place.Index++
+	}
+	s.out = w.out
+	return s
 }
 
 func (l *Log) wakeReaders() {
@@ -205,10 +266,14 @@ func (l *Log) wakeReaders() {
 	}
 }
 
-// tell hands a group's tickets back to their owner.
+// tell hands a group's tickets back to their owner, and says how it went with
+// the copies.
 func (l *Log) tell(b batch, err error) {
 	if l.committed != nil && len(b.tickets) > 0 {
 		l.committed(b.ledger, b.base, b.tickets, err)
+	}
+	for i := range b.copies {
+		b.copies[i].done(err)
 	}
 }
 
@@ -221,7 +286,7 @@ func (l *Log) tell(b batch, err error) {
 // what it is: nothing (see segment.Scan).
 func (l *Log) fail(cause error, b batch) error {
 	l.mu.Lock()
-	waiting := batch{ledger: l.ledger, base: l.next - tributary.LSN(len(l.tickets)), tickets: l.tickets}
+	waiting := batch{ledger: l.ledger, base: l.next - tributary.LSN(len(l.tickets)), tickets: l.tickets, copies: l.dropCopies()}
 	l.tickets = nil
 	err := fmt.Errorf("%w: %w", ErrLedgerEnded, cause)
 	final := l.stats.LedgerEnded != "" || errors.Is(cause, syscall.EROFS) || l.closed
@@ -270,11 +335,8 @@ func (l *Log) leave() {
 	l.w.cur, l.w.seg, l.left = nil, nil, 0
 }
 
-func (s *Stats) count(records, payload, written int64, took time.Duration) {
-	s.Records += records
-	s.Groups++
+func (s *Stats) flushed(written int64, took time.Duration) {
 	s.Flushes++
-	s.PayloadBytes += payload
 	s.WrittenBytes += written
 	s.FlushMean += (took - s.FlushMean) / 8
 	s.FlushMax = max(s.FlushMax, took)

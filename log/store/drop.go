@@ -84,7 +84,10 @@ func (l *Log) census(s *seg) (gone []gap, records int64, err error) {
 	l.mu.Lock()
 	for _, p := range s.sum.Spans {
 		from := max(p.From, l.forwarded[p.Ledger])
-		if from >= p.To {
+		if known := l.gaps.at(p.Ledger, from); known != nil { // it was dropped before, and the power was cut
+			from = known.To
+		}
+		if from >= p.To || p.Copy { // who forwards a ledger says what is gone of it, and others may hold it
 			continue
 		}
 		g := gap{

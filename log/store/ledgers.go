@@ -26,6 +26,7 @@ type LedgerInfo struct {
 	From, To tributary.LSN
 	ToChain  uint64
 	Live     bool // this process appends to it
+	Copy     bool // another node wrote what is held
 	// The records [GapFrom, GapTo) were dropped, and Kafka has not been told, as far
 	// as is known. Both are 0 when none were.
 	GapFrom, GapTo tributary.LSN
@@ -38,20 +39,21 @@ func (l *Log) Ledgers() []LedgerInfo {
 	defer l.mu.Unlock()
 	var all []LedgerInfo
 	place := map[tributary.LedgerID]int{}
-	note := func(id tributary.LedgerID, from, to tributary.LSN, chain uint64) {
+	note := func(id tributary.LedgerID, from, to tributary.LSN, chain uint64, foreign bool) {
 		i, ok := place[id]
 		if !ok {
 			i = len(all)
 			place[id] = i
-			all = append(all, LedgerInfo{ID: id, From: from, Live: id == l.ledger})
+			all = append(all, LedgerInfo{ID: id, From: from, Live: id == l.ledger, Copy: true})
 		}
+		all[i].Copy = all[i].Copy && foreign
 		if to > all[i].To {
 			all[i].To, all[i].ToChain = to, chain
 		}
 	}
 	for i := range l.gaps.all {
 		if g := &l.gaps.all[i]; l.forwarded[g.Ledger] < g.To {
-			note(g.Ledger, g.From, g.To, g.ToChain)
+			note(g.Ledger, g.From, g.To, g.ToChain, false)
 			i := &all[place[g.Ledger]]
 			if i.GapTo == 0 {
 				i.GapFrom = g.From
@@ -61,7 +63,7 @@ func (l *Log) Ledgers() []LedgerInfo {
 	}
 	for _, s := range l.segs {
 		for _, p := range s.sum.Spans {
-			note(p.Ledger, p.From, p.To, p.ToChain)
+			note(p.Ledger, p.From, p.To, p.ToChain, p.Copy)
 		}
 	}
 	return all

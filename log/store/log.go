@@ -32,6 +32,7 @@ type Options struct {
 	Compress     bool          // zstd-1, where it saves a page
 	DropOldest   bool          // a full log drops its oldest segment, and remembers what was in it; or else it refuses
 	AlarmReserve int64         // bytes of MaxBytes that are kept for records with Alarm; default 0
+	CopyReserve  int64         // bytes of MaxBytes that copies leave to own records; default 0
 
 	// Opening is appended before the first record of each ledger, if not nil.
 	Opening *record.Record
@@ -100,27 +101,30 @@ type Log struct {
 	w      writer     // touched by Run's committer alone, after Open
 	making sync.Mutex // held by whoever prepares a segment; before mu
 
-	mu       sync.Mutex // guards what follows
-	changed  *sync.Cond // room, fullness, failure: those who wait in Append
-	gather   *group.Builder
-	idle     *group.Builder
-	tickets  []tributary.Ticket
-	spareTix []tributary.Ticket
-	ledger   tributary.LedgerID // the live one; another after a failure
-	next     tributary.LSN      // of the next record
-	offsets  map[partition]*int64
-	lastPart partition // the partition of the latest record, and its counter
-	lastOff  *int64
-	expected int   // the group need not wait once it has this many records; 0: no such number
-	hurry    bool  // the group has an urgent record
-	left     int64 // bytes of the current segment that no group has claimed
-	more     int64 // bytes of segments that could be had after the spare one, when the ring last looked
-	spare    bool  // a prepared segment waits
-	full     bool  // no spare, and none can be had until more is forwarded
-	packing  bool  // segments are being packed, and room may come of it
-	packings int   // how often that has ended
-	closed   bool
-	failed   error // not nil after the last failure, for good (D2)
+	mu        sync.Mutex // guards what follows
+	changed   *sync.Cond // room, fullness, failure: those who wait in Append
+	gather    *group.Builder
+	idle      *group.Builder
+	tickets   []tributary.Ticket
+	spareTix  []tributary.Ticket
+	ledger    tributary.LedgerID // the live one; another after a failure
+	next      tributary.LSN      // of the next record
+	offsets   map[partition]*int64
+	lastPart  partition // the partition of the latest record, and its counter
+	lastOff   *int64
+	expected  int                        // the group need not wait once it has this many records; 0: no such number
+	hurry     bool                       // the group has an urgent record
+	left      int64                      // bytes of the current segment that no group has claimed
+	more      int64                      // bytes of segments that could be had after the spare one, when the ring last looked
+	spare     bool                       // a prepared segment waits
+	full      bool                       // no spare, and none can be had until more is forwarded
+	packing   bool                       // segments are being packed, and room may come of it
+	packings  int                        // how often that has ended
+	copies    []copying                  // those that wait to be made durable,
+	copyBytes int64                      // and how long they are
+	ends      map[tributary.LedgerID]end // of the copies, with those
+	closed    bool
+	failed    error // not nil after the last failure, for good (D2)
 
 	clock   *clock.Clock
 	reading clock.Reading // at the start of the gathering group, whose records it times
@@ -175,13 +179,16 @@ type writer struct {
 	chain  uint64
 	millis int64 // of the last group
 	enc    *zstd.Encoder
+	out    []byte // a commit that has copies
 	pace   pace
 }
 
 // Stats are counts since Open, and sizes now.
 type Stats struct {
-	Records, Groups int64
+	Records, Groups int64 // of the live ledger
 	PayloadBytes    int64 // of records as encoded
+	CopiedRecords   int64 // of other ledgers
+	CopiedBytes     int64 // given to the device for those, padding included
 	WrittenBytes    int64 // given to the device by commits, padding included
 	Flushes         int64 // by commits
 	RefusedFull     int64

@@ -62,6 +62,7 @@ func Open(fsys disk.FS, opt Options) (*Log, Recovery, error) {
 		boots:     map[[16]byte]int64{},
 		spoiled:   map[string]bool{},
 		forwarded: map[tributary.LedgerID]tributary.LSN{},
+		ends:      map[tributary.LedgerID]end{},
 	}
 	l.maxRecord = int(min(maxRecordSize, capacity)) - group.FrameBytes - group.HeaderBytes
 	if opt.Opening != nil {

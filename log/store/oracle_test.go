@@ -27,6 +27,7 @@ type history struct {
 	patchy    bool                     // see oracle
 	healed    bool                     // a damaged part may have another copy
 	uncounted bool                     // and could not be read at the time
+	peer      bool                     // another node writes it: what is held is a copy
 }
 
 // add notes that r was given the next LSN.
@@ -57,8 +58,11 @@ func (o *oracle) check(l *Log) error {
 	order := -1
 	for _, i := range l.Ledgers() {
 		at := slices.IndexFunc(o.all, func(h *history) bool { return h.id == i.ID })
-		if at >= 0 && o.all[at].forwarded >= i.To {
-			continue // a segment that was to be used again: there is nothing left to send
+		if at >= 0 && (i.Copy != o.all[at].peer) {
+			return fmt.Errorf("R1: ledger %d of %d is taken for a copy: %v", at+1, len(o.all), i.Copy)
+		}
+		if at >= 0 && (o.all[at].forwarded >= i.To || i.Copy) {
+			continue // a segment that was to be used again: there is nothing left to send; or it began at any time
 		}
 		if at <= order {
 			return fmt.Errorf("D3: ledger %v is unknown, or out of order: place %d after %d", i.ID, at, order)
@@ -75,13 +79,16 @@ func (o *oracle) check(l *Log) error {
 
 func (h *history) check(l *Log) error {
 	from, held := l.base(h.id)
+	if h.peer && l.opt.DropOldest {
+		h.promised = 0 // it may have been dropped, and begun again: others hold it
+	}
 	if !held {
 		if h.promised > h.forwarded { // also when it was dropped: Kafka has to be told
 			return fmt.Errorf("D1, D3: nothing is left; records up to %d were promised, up to %d forwarded", h.promised, h.forwarded)
 		}
 		return nil
 	}
-	if from > h.forwarded {
+	if from > h.forwarded && (!h.peer || !l.opt.DropOldest) {
 		return fmt.Errorf("D3: starts at record %d; only those up to %d were forwarded", from, h.forwarded)
 	}
 	r, err := l.Reader(h.id)
@@ -123,7 +130,7 @@ func (h *history) forgive(l *Log, at tributary.LSN, c *record.Chunk) error {
 	if c.From != at || c.Next <= at || len(c.Entries) > 0 || int(c.Next) > len(h.entries) {
 		return fmt.Errorf("U4: gap [%d, %d) of %d records, asked for %d", c.From, c.Next, len(h.entries), at)
 	}
-	if h.patchy && c.Next <= h.forwarded {
+	if (h.patchy || h.peer) && (c.Next <= h.forwarded || h.peer && l.opt.DropOldest) {
 		return h.chain(c)
 	}
 	if c.Gap.Reason != record.Dropped || !h.drops && !l.opt.DropOldest {

@@ -65,12 +65,14 @@ func (l *Log) waitForCompany(ctx context.Context) {
 	n, p := l.gather.Count(), &l.w.pace
 	var wait time.Duration
 	var enough int
-	if l.opt.Window > 0 {
+	switch {
+	case n == 0 && len(l.copies) == 0:
+	case l.opt.Window > 0:
 		wait = l.opt.Window
-	} else {
+	case n > 0:
 		wait, enough = p.plan(n)
 	}
-	if wait <= 0 || n == 0 || l.hurry || l.gather.Bytes() >= windowBytes {
+	if wait <= 0 || l.hurry || l.gather.Bytes() >= windowBytes || l.copyBytes >= windowBytes {
 		l.mu.Unlock()
 		return
 	}

@@ -35,6 +35,7 @@ type Reader struct {
 	lsn  tributary.LSN
 
 	groups []group.Group // of the frame at position opened in seg
+	stored group.Sealed  // the same, as it is stored there
 	opened int64
 }
 
@@ -265,6 +266,7 @@ func (r *Reader) load(lsn tributary.LSN, buf []byte) (after int64, err error) {
 	f, h, b, err := r.seg.ReadGroup(r.at, nil) // the header was not checked so far
 	if err == nil {
 		r.groups, err = group.Open(&f, &h, b, r.dec)
+		r.stored = group.Sealed{Header: h, Codec: f.Codec, Bytes: b}
 	}
 	if errors.As(err, new(*group.CorruptError)) || errors.Is(err, segment.ErrUnreadable) || errors.Is(err, segment.ErrNoGroup) {
 		return after, nil

@@ -85,6 +85,9 @@ func (l *Log) setRoom(fresh, there bool, packings int, failed error) {
 	}
 	l.stats.Refusing = l.stats.Refusing && !there
 	l.changed.Broadcast()
+	if there && len(l.copies) > 0 {
+		signal(l.wake) // they may have waited for a segment
+	}
 }
 
 // obtainable returns how many segments could be prepared now: from free files,

@@ -47,6 +47,7 @@ type world struct {
 
 	resize bool // each process may have another size of segments
 	lean   bool // records are small: a commit of one takes a page
+	peers  []*peer
 }
 
 // figures count what a test has been through.
@@ -218,6 +219,9 @@ func (w *world) quota() error {
 
 // step does one thing of what a process does.
 func (w *world) step(p *process) {
+	if len(w.peers) > 0 && w.rng.IntN(2) == 0 {
+		w.replicate(p)
+	}
 	switch w.rng.IntN(20) {
 	case 0:
 		w.forward(p)

@@ -22,9 +22,8 @@ const (
 	retryFor = 10 * time.Second
 )
 
-// options returns how a client of one session behaves. limit is the largest
-// batch for a topic, in bytes before compression.
-func options(c Config, ledger tributary.LedgerID, limit func(topic string) int32) ([]kgo.Opt, error) {
+// connection returns how a client reaches Kafka.
+func connection(c Config) ([]kgo.Opt, error) {
 	dial, err := newDialer(c)
 	if err != nil {
 		return nil, err
@@ -40,25 +39,9 @@ func options(c Config, ledger tributary.LedgerID, limit func(topic string) int32
 		kgo.RetryTimeout(retryFor),
 		kgo.RetryBackoffFn(retryBackoff),
 		kgo.MetadataMaxAge(15 * time.Minute),
-		// A produce that meets CONCURRENT_TRANSACTIONS (the markers of our last
-		// transaction are not all written yet) is sent again only after a
-		// metadata update, so this is the pause between two transactions.
-		kgo.MetadataMinAge(20 * time.Millisecond),
 		kgo.BrokerMaxReadBytes(16 << 20),
 		kgo.FetchMaxBytes(fetchBytes),
 		kgo.MaxDecompressBatchBytes(8 << 20),
-
-		kgo.TransactionalID(c.transactionalID(ledger)),
-		kgo.TransactionTimeout(c.TransactionTimeout),
-		kgo.ConcurrentTransactionsBackoff(10 * time.Millisecond),
-		kgo.RecordPartitioner(partitioner{positions: c.PositionsTopic, keys: kgo.StickyKeyPartitioner(nil)}),
-		// No RecordDeliveryTimeout: kgo counts it from the record's timestamp, and
-		// ours may be weeks old. The flush has a timeout instead.
-		kgo.ProduceRequestTimeout(min(10*time.Second, c.TransactionTimeout)),
-		kgo.ProducerBatchMaxBytesFn(limit),
-		kgo.ProducerBatchCompression(codecs(c.Compression)...),
-		kgo.ProducerLinger(50 * time.Millisecond), // fills the batches; the flush at the end of a chunk ends it
-		kgo.MaxBufferedRecords(1 << 18),           // a chunk of the smallest records
 	}
 	mechanism, err := c.mechanism()
 	if err != nil {
@@ -68,6 +51,33 @@ func options(c Config, ledger tributary.LedgerID, limit func(topic string) int32
 		opts = append(opts, kgo.SASL(mechanism))
 	}
 	return opts, nil
+}
+
+// options returns how a client of one session behaves. limit is the largest
+// batch for a topic, in bytes before compression.
+func options(c Config, ledger tributary.LedgerID, limit func(topic string) int32) ([]kgo.Opt, error) {
+	opts, err := connection(c)
+	if err != nil {
+		return nil, err
+	}
+	return append(opts,
+		// A produce that meets CONCURRENT_TRANSACTIONS (the markers of our last
+		// transaction are not all written yet) is sent again only after a
+		// metadata update, so this is the pause between two transactions.
+		kgo.MetadataMinAge(20*time.Millisecond),
+
+		kgo.TransactionalID(c.transactionalID(ledger)),
+		kgo.TransactionTimeout(c.TransactionTimeout),
+		kgo.ConcurrentTransactionsBackoff(10*time.Millisecond),
+		kgo.RecordPartitioner(partitioner{positions: c.PositionsTopic, keys: kgo.StickyKeyPartitioner(nil)}),
+		// No RecordDeliveryTimeout: kgo counts it from the record's timestamp, and
+		// ours may be weeks old. The flush has a timeout instead.
+		kgo.ProduceRequestTimeout(min(10*time.Second, c.TransactionTimeout)),
+		kgo.ProducerBatchMaxBytesFn(limit),
+		kgo.ProducerBatchCompression(codecs(c.Compression)...),
+		kgo.ProducerLinger(50*time.Millisecond), // fills the batches; the flush at the end of a chunk ends it
+		kgo.MaxBufferedRecords(1<<18),           // a chunk of the smallest records
+	), nil
 }
 
 // codecs returns the codec of that name in the config, with what to fall back

@@ -1,0 +1,80 @@
+package status
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Gateways is the site as one node sees it. A node that is alone has none.
+type Gateways struct {
+	Peers  []Peer `json:"peers"` // the other nodes, those too that are not there
+	Copies []Copy `json:"copies"`
+
+	Wanted      int    `json:"copies_wanted"` // on peers, before a device gets its acknowledgement
+	Short       bool   `json:"short"`         // it gets it without them, because too few peers have them
+	Unprotected uint64 `json:"unprotected"`   // records acknowledged in that way, since the start
+	Clone       string `json:"clone,omitempty"`
+}
+
+// A Peer is another node of the site.
+type Peer struct {
+	Node    string `json:"node"`
+	Name    string `json:"name"`
+	Address string `json:"address"`
+	State   string `json:"state"`  // alive, failed, left: what gossip says
+	Copied  uint64 `json:"copied"` // it has the live ledger of this node durably, below this record
+}
+
+// A Copy is what this node holds of a ledger that another node has written.
+type Copy struct {
+	Ledger     string `json:"ledger"`
+	From       uint64 `json:"from"`
+	To         uint64 `json:"to"`
+	Waiting    uint64 `json:"waiting"`    // records of it that Kafka lacks, as far as is known
+	Forwarding bool   `json:"forwarding"` // this node sends it, in place of its writer
+}
+
+func (r *Report) judgeGateways() {
+	g := r.Gateways
+	if g == nil {
+		return
+	}
+	if g.Clone != "" {
+		r.say(Red, "another process says that it is this node (%s): its card or data directory was copied. Nothing is lost or sent twice. Delete the data directory there and start it anew", g.Clone)
+	}
+	if g.Short {
+		r.say(Yellow, "too few peers have copies of what devices send (%d wanted): it is acknowledged when it is on this disk alone; %d records were, since the start. Bring a peer back", g.Wanted, g.Unprotected)
+	}
+}
+
+// text is one line for people.
+func (g *Gateways) text() string {
+	var b strings.Builder
+	there := 0
+	for i := range g.Peers {
+		if g.Peers[i].State == "alive" {
+			there++
+		}
+	}
+	fmt.Fprintf(&b, "%d of %d peers there", there, len(g.Peers))
+	for i := range g.Peers {
+		p := &g.Peers[i]
+		fmt.Fprintf(&b, "   %s %s", p.Name, p.State)
+		if p.Copied > 0 {
+			fmt.Fprintf(&b, ", has %d", p.Copied)
+		}
+	}
+	var waiting uint64
+	sending := 0
+	for i := range g.Copies {
+		waiting += g.Copies[i].Waiting
+		if g.Copies[i].Forwarding {
+			sending++
+		}
+	}
+	fmt.Fprintf(&b, "   copies held %d, %d records of them not in Kafka", len(g.Copies), waiting)
+	if sending > 0 {
+		fmt.Fprintf(&b, "   forwarding %d for others", sending)
+	}
+	return b.String()
+}

@@ -1,0 +1,314 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"sync"
+
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/tributary-edge/tributary"
+	"github.com/tributary-edge/tributary/log/group"
+	"github.com/tributary-edge/tributary/sync/peer"
+)
+
+// A Keeper takes what peers have to keep, and gives them what they ask for.
+type Keeper struct {
+	Log    Log
+	Logger *slog.Logger // nil: none
+	// Status is given what a peer says of itself, until the next call; nil: it is not needed.
+	Status func(from *peer.Hello, s *peer.Status)
+	// Own says whether a ledger is, or was, written by this node: nobody else streams it.
+	Own func(id tributary.LedgerID) bool
+	// Classify says which of the reasons err, of AppendCopy, is; 0 for none of them.
+	Classify func(err error) peer.Reason
+}
+
+// serving is one connection that a peer has dialed.
+type serving struct {
+	*Keeper
+
+	conn *peer.Conn
+	dec  *zstd.Decoder
+
+	mu     sync.Mutex // guards what follows, and the order of what is sent
+	news   map[tributary.LedgerID]bool
+	nacks  []peer.Nack
+	pulls  []peer.Pull
+	echo   *peer.Echo
+	wake   chan struct{}
+	nacked map[tributary.LedgerID]tributary.LSN // where the copy ended when the peer was told so last
+}
+
+// Serve answers the peer on c until the connection ends or ctx does; then it
+// closes c. It returns nil when the peer has ended it.
+func (k *Keeper) Serve(ctx context.Context, c *peer.Conn) error {
+	dec, err := newDecoder()
+	if err != nil {
+		return errors.Join(err, c.Close())
+	}
+	defer dec.Close()
+	s := &serving{
+		Keeper: k, conn: c, dec: dec, wake: make(chan struct{}, 1),
+		news: map[tributary.LedgerID]bool{}, nacked: map[tributary.LedgerID]tributary.LSN{},
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(ctx, func() { _ = c.Close() }) // wakes who receives
+	defer stop()
+	var answers sync.WaitGroup
+	answers.Go(func() {
+		if err := s.answer(ctx); err != nil && ctx.Err() == nil {
+			orDiscard(k.Logger).Info("a peer does not hear the answers any more", "peer", c.Peer().Name, "error", err)
+		}
+		cancel()
+	})
+	err = s.receive()
+	cancel()
+	answers.Wait()
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return errors.Join(err, closed(c))
+}
+
+// closed closes c; that it was closed before is no error.
+func closed(c *peer.Conn) error {
+	_ = c.Close()
+	return nil
+}
+
+// receive takes what the peer says.
+func (s *serving) receive() error {
+	for {
+		m, err := s.conn.Receive()
+		if err != nil {
+			return err
+		}
+		switch m := m.(type) {
+		case *peer.Status:
+			s.status(m)
+		case *peer.Append:
+			err = s.append(m)
+		case *peer.Pull:
+			err = s.pull(*m)
+		default:
+			err = fmt.Errorf("the peer says %T, which is an answer, and was asked nothing", m)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func (s *serving) status(m *peer.Status) {
+	if s.Status != nil {
+		s.Status(s.conn.Peer(), m)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.echo = &peer.Echo{SentMillis: m.SentMillis}
+	s.signal()
+}
+
+// Take adds what a peer has given, because it was asked, to the copy of a closed
+// ledger. What does not follow the copy is left: it is asked for again.
+func (k *Keeper) Take(m *peer.Pulled) error {
+	dec, err := newDecoder()
+	if err != nil {
+		return err
+	}
+	defer dec.Close()
+	got, err := prove(m.Ledger, m.Codec, m.Sealed, dec)
+	if err != nil {
+		return err
+	}
+	if err := k.Log.AppendCopy(&got, func(error) {}); err != nil && k.Classify(err) == 0 {
+		return err
+	}
+	return nil
+}
+
+// prove returns what a peer has sent of a ledger, in memory of its own, if it is
+// what it says it is.
+func prove(id tributary.LedgerID, codec group.Codec, sealed []byte, dec *zstd.Decoder) (group.Sealed, error) {
+	got, err := group.Prove(codec, slices.Clone(sealed), dec)
+	if err == nil && got.Ledger != id {
+		err = fmt.Errorf("the peer calls a group of ledger %v one of %v", got.Ledger, id)
+	}
+	if err != nil {
+		return got, fmt.Errorf("what the peer wants to have kept is damaged: %w", err)
+	}
+	return got, nil
+}
+
+func newDecoder() (*zstd.Decoder, error) {
+	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxMemory(group.MaxBody))
+	if err != nil {
+		return nil, fmt.Errorf("start zstd: %w", err)
+	}
+	return dec, nil
+}
+
+// append keeps what the peer wants to have kept, and sees to the answer.
+func (s *serving) append(m *peer.Append) error {
+	got, err := prove(m.Ledger, m.Codec, m.Sealed, s.dec)
+	if err != nil {
+		return err
+	}
+	if s.Own(m.Ledger) {
+		s.refuse(m.Ledger, peer.Diverged)
+		return nil
+	}
+	s.Log.Forwarded(m.Ledger, m.Position)
+	err = s.Log.AppendCopy(&got, func(err error) {
+		if err == nil {
+			s.tell(m.Ledger)
+		}
+	})
+	if err == nil {
+		s.mu.Lock()
+		delete(s.nacked, m.Ledger)
+		s.mu.Unlock()
+		return nil
+	}
+	reason := s.Classify(err)
+	if reason == 0 {
+		return err
+	}
+	s.refuse(got.Ledger, reason)
+	return nil
+}
+
+// refuse tells the peer where the copy ends: once for each such place, because
+// what is under way was sent before it can hear of it.
+func (s *serving) refuse(id tributary.LedgerID, reason peer.Reason) {
+	end, chain, _ := s.Log.CopyEnd(id)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if at, told := s.nacked[id]; told && at == end {
+		return
+	}
+	s.nacked[id] = end
+	s.nacks = append(s.nacks, peer.Nack{Ledger: id, Reason: reason, End: end, Chain: chain})
+	s.news[id] = true // it may not know what is durable
+	s.signal()
+}
+
+// tell has the peer told what is durable of a ledger. The committer calls it: it
+// does not wait.
+func (s *serving) tell(id tributary.LedgerID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.news[id] = true
+	s.signal()
+}
+
+func (s *serving) signal() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// maxPulls is how many requests a peer may have waiting.
+const maxPulls = 1 << 10
+
+func (s *serving) pull(m peer.Pull) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.pulls) >= maxPulls {
+		return fmt.Errorf("the peer has asked for %d ledgers and not waited for an answer", maxPulls)
+	}
+	s.pulls = append(s.pulls, m)
+	s.signal()
+	return nil
+}
+
+// answer says what there is to say, until the connection or ctx ends.
+func (s *serving) answer(ctx context.Context) error {
+	for {
+		select {
+		case <-s.wake:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		for {
+			said, err := s.answerOnce(ctx)
+			if err != nil {
+				return err
+			}
+			if !said {
+				break
+			}
+		}
+		if err := s.conn.Flush(); err != nil {
+			return err
+		}
+	}
+}
+
+// answerOnce says all that is quickly said, and then gives what was asked for.
+func (s *serving) answerOnce(ctx context.Context) (said bool, err error) {
+	s.mu.Lock()
+	news, nacks, echo := s.news, s.nacks, s.echo
+	s.news, s.nacks, s.echo = map[tributary.LedgerID]bool{}, nil, nil
+	var pull *peer.Pull
+	if len(s.pulls) > 0 {
+		pull = &s.pulls[0]
+		s.pulls = s.pulls[1:]
+	}
+	s.mu.Unlock()
+	if echo != nil {
+		if err := s.conn.Send(echo); err != nil {
+			return true, err
+		}
+	}
+	for i := range nacks {
+		if err := s.conn.Send(&nacks[i]); err != nil {
+			return true, err
+		}
+	}
+	for id := range news {
+		from, to, chain, held := s.Log.Held(id)
+		if !held {
+			continue
+		}
+		if err := s.conn.Send(&peer.Ack{Ledger: id, Base: from, Durable: to, Chain: chain}); err != nil {
+			return true, err
+		}
+	}
+	if pull != nil {
+		err = s.give(ctx, pull)
+	}
+	return len(news)+len(nacks) > 0 || echo != nil || pull != nil, err
+}
+
+// give sends what this node has of a ledger, from a record on.
+func (s *serving) give(ctx context.Context, m *peer.Pull) error {
+	if m.Ledger == s.Log.Ledger() { // it is streamed to those who keep it
+		return s.conn.Send(&peer.End{Ledger: m.Ledger, Position: s.Log.Position(m.Ledger)})
+	}
+	r, err := s.Log.Read(m.Ledger)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	from := max(m.From, r.Base())
+	for {
+		all, err := r.Sealed(ctx, from, batchBytes)
+		if err != nil { // the end, a hole, or a record that is not where a group starts: this node has no more to give
+			break
+		}
+		for i := range all {
+			if err := s.conn.Send(&peer.Pulled{Ledger: m.Ledger, Codec: all[i].Codec, Sealed: all[i].Bytes}); err != nil {
+				return err
+			}
+		}
+		from = all[len(all)-1].Next()
+	}
+	return s.conn.Send(&peer.End{Ledger: m.Ledger, Position: s.Log.Position(m.Ledger)})
+}

@@ -1,0 +1,241 @@
+// Package view is what this node believes of its site: who is there, who holds
+// what, how far Kafka is with each ledger; and therefore which ledgers of others
+// this node should forward.
+//
+// It is a belief. Nothing that must not go wrong rests on it: whatever a node
+// decides here, Kafka lets one forwarder of a ledger commit, and that one reads
+// where to go on. A wrong belief costs time.
+package view
+
+import (
+	"cmp"
+	"hash/fnv"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/tributary-edge/tributary"
+)
+
+// Patience is how long the position of a ledger in Kafka may stand still before
+// somebody else forwards it (R26).
+type Patience struct {
+	WriterGone  time.Duration // the node that wrote it is not there, or is another process by now
+	WriterLives time.Duration // it is there, and has lost its way to Kafka
+	PerRank     time.Duration // more for each node that is to try before this one
+}
+
+// Default is what the protocol was tried with.
+//
+//nolint:gochecknoglobals // a constant
+var Default = Patience{WriterGone: 15 * time.Second, WriterLives: 60 * time.Second, PerRank: 5 * time.Second}
+
+// silent is how long a node counts as there after it was heard of last.
+const silent = 5 * time.Second
+
+// A Holding is what a node holds of a ledger.
+type Holding struct {
+	Ledger   tributary.LedgerID
+	Durable  tributary.LSN
+	Position tributary.LSN // as far as it knows
+}
+
+// A View is for many goroutines at once.
+type View struct {
+	self     tributary.NodeID
+	patience Patience
+
+	mu      sync.Mutex // guards what follows
+	nodes   map[tributary.NodeID]*node
+	ledgers map[tributary.LedgerID]*ledger
+	asOf    time.Time // when Kafka was last known to have been read to the end
+	since   time.Time // since when that goes without a break
+}
+
+// node is another node, as far as it was heard of.
+type node struct {
+	live  tributary.LedgerID
+	heard time.Time
+	holds []Holding
+}
+
+// ledger is one of which Kafka may lack something.
+type ledger struct {
+	writer   tributary.NodeID // zero if that is not known
+	position tributary.LSN    // below: in Kafka
+	moved    time.Time        // when that last changed, or was first heard of
+}
+
+// New returns the view of a node that has heard of nobody.
+func New(self tributary.NodeID, p Patience) *View {
+	return &View{self: self, patience: p, nodes: map[tributary.NodeID]*node{}, ledgers: map[tributary.LedgerID]*ledger{}}
+}
+
+// Heard notes what a node has said of itself: the ledger that its process writes,
+// and what it holds. The View keeps holds.
+func (v *View) Heard(id tributary.NodeID, live tributary.LedgerID, holds []Holding, now time.Time) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.nodes[id] = &node{live: live, heard: now, holds: holds}
+	if live != (tributary.LedgerID{}) {
+		v.of(live, now).writer = id
+	}
+	for _, h := range holds {
+		v.move(h.Ledger, h.Position, now)
+	}
+}
+
+// Wrote notes which node has written a ledger.
+func (v *View) Wrote(id tributary.NodeID, of tributary.LedgerID, now time.Time) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.of(of, now).writer = id
+}
+
+// Moved notes that Kafka has all of a ledger below next.
+func (v *View) Moved(id tributary.LedgerID, next tributary.LSN, now time.Time) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.move(id, next, now)
+}
+
+func (v *View) move(id tributary.LedgerID, next tributary.LSN, now time.Time) {
+	if l := v.of(id, now); next > l.position {
+		l.position, l.moved = next, now
+	}
+}
+
+func (v *View) of(id tributary.LedgerID, now time.Time) *ledger {
+	l := v.ledgers[id]
+	if l == nil {
+		l = &ledger{moved: now}
+		v.ledgers[id] = l
+	}
+	return l
+}
+
+// ReadKafka notes that at some time every position that is in Kafka was known. A
+// node that cannot read Kafka cannot tell that a position stands still.
+func (v *View) ReadKafka(at time.Time) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.since.IsZero() || at.Sub(v.asOf) > silent {
+		v.since = at
+	}
+	v.asOf = at
+}
+
+// Position returns below which record a ledger is known to be in Kafka.
+func (v *View) Position(id tributary.LedgerID) tributary.LSN {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if l := v.ledgers[id]; l != nil {
+		return l.position
+	}
+	return 0
+}
+
+// Holds returns what a node has last said that it holds.
+func (v *View) Holds(id tributary.NodeID) []Holding {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if n := v.nodes[id]; n != nil {
+		return n.holds
+	}
+	return nil
+}
+
+// Written says whether the process that writes a ledger is there.
+func (v *View) Written(id tributary.LedgerID, now time.Time) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for _, n := range v.nodes {
+		if n.live == id && now.Sub(n.heard) < silent {
+			return true
+		}
+	}
+	return false
+}
+
+// There returns the nodes that were heard of lately, in order.
+func (v *View) There(now time.Time) (all []tributary.NodeID) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for id, n := range v.nodes {
+		if now.Sub(n.heard) < silent {
+			all = append(all, id)
+		}
+	}
+	slices.SortFunc(all, compare)
+	return all
+}
+
+func compare(a, b tributary.NodeID) int { return slices.Compare(a[:], b[:]) }
+
+// Due returns which of the ledgers that this node holds copies of it should
+// forward now: Kafka lacks something that this node has, and the position has
+// stood still for as long as whoever is to forward it before may take (R26).
+func (v *View) Due(held []Holding, now time.Time) (due []tributary.LedgerID) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if now.Sub(v.asOf) > silent {
+		return nil
+	}
+	for _, h := range held {
+		l := v.of(h.Ledger, now)
+		if h.Durable <= max(l.position, h.Position) {
+			continue
+		}
+		wait := v.patience.WriterGone
+		if w := v.nodes[l.writer]; w != nil && w.live == h.Ledger && now.Sub(w.heard) < silent {
+			wait = v.patience.WriterLives
+		}
+		wait += time.Duration(v.rank(h.Ledger, now)) * v.patience.PerRank
+		if stood := now.Sub(later(l.moved, v.since)); stood >= wait {
+			due = append(due, h.Ledger)
+		}
+	}
+	return due
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// rank returns how many nodes that are there, and hold more of the ledger than
+// Kafka has, come before this one.
+func (v *View) rank(id tributary.LedgerID, now time.Time) (rank int) {
+	own := weight(id, v.self)
+	for other, n := range v.nodes {
+		holds := slices.ContainsFunc(n.holds, func(h Holding) bool { return h.Ledger == id && h.Durable > v.ledgers[id].position })
+		if holds && now.Sub(n.heard) < silent && other != v.ledgers[id].writer && weight(id, other) > own {
+			rank++
+		}
+	}
+	return rank
+}
+
+// Peers returns the nodes that are to keep copies of a ledger, of those that can:
+// the count with the highest weight, so that each ledger has its own, and those
+// few change when a node comes or goes (rendezvous hashing; R6).
+func Peers(id tributary.LedgerID, can []tributary.NodeID, count int) []tributary.NodeID {
+	all := slices.Clone(can)
+	slices.SortFunc(all, func(a, b tributary.NodeID) int {
+		return cmp.Or(cmp.Compare(weight(id, b), weight(id, a)), compare(a, b))
+	})
+	return all[:min(count, len(all))]
+}
+
+// weight is high for some nodes and low for others, differently for each ledger.
+func weight(id tributary.LedgerID, n tributary.NodeID) uint64 {
+	h := fnv.New64a()
+	_, _ = h.Write(id[:]) // never fails: hash.Hash
+	_, _ = h.Write(n[:])
+	x := h.Sum64() // FNV mixes its last bytes little: SplitMix64 finishes it
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return x ^ x>>31
+}

@@ -1,0 +1,164 @@
+package view
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/tributary-edge/tributary"
+)
+
+var (
+	self, other, writer = tributary.NodeID{1}, tributary.NodeID{2}, tributary.NodeID{3}
+	ledgerOf            = tributary.LedgerID{9}
+)
+
+// clocked is a view that hears of Kafka, and of the nodes named, each second.
+type clocked struct {
+	*View
+
+	now   time.Time
+	kafka bool
+	says  map[tributary.NodeID]func() (live tributary.LedgerID, holds []Holding)
+}
+
+func newClocked() *clocked {
+	c := &clocked{View: New(self, Default), now: time.Unix(1_800_000_000, 0), kafka: true, says: map[tributary.NodeID]func() (tributary.LedgerID, []Holding){}}
+	return c
+}
+
+func (c *clocked) tick(seconds int) {
+	for range seconds {
+		c.now = c.now.Add(time.Second)
+		if c.kafka {
+			c.ReadKafka(c.now)
+		}
+		for id, says := range c.says {
+			live, holds := says()
+			c.Heard(id, live, holds, c.now)
+		}
+	}
+}
+
+// due ticks until the ledger is due, at most so many seconds, and says when that was.
+func (c *clocked) due(t *testing.T, most int, durable tributary.LSN) int {
+	t.Helper()
+	for at := range most {
+		if due := c.Due([]Holding{{Ledger: ledgerOf, Durable: durable}}, c.now); len(due) > 0 {
+			return at
+		}
+		c.tick(1)
+	}
+	return most
+}
+
+func says(live tributary.LedgerID, holds ...Holding) func() (tributary.LedgerID, []Holding) {
+	return func() (tributary.LedgerID, []Holding) { return live, slices.Clone(holds) }
+}
+
+// R26: who forwards what, and when.
+func TestDue(t *testing.T) {
+	near := func(got, want int) bool { return got >= want-1 && got <= want+2 }
+	t.Run("the writer is gone", func(t *testing.T) {
+		c := newClocked()
+		c.tick(1)
+		if at := c.due(t, 200, 10); !near(at, 15) {
+			t.Errorf("due after %d s", at)
+		}
+	})
+	t.Run("the writer lives and cannot reach Kafka", func(t *testing.T) {
+		c := newClocked()
+		c.says[writer] = says(ledgerOf)
+		c.tick(1)
+		if at := c.due(t, 200, 10); !near(at, 60) {
+			t.Errorf("due after %d s", at)
+		}
+	})
+	t.Run("the writer is there again, as another process", func(t *testing.T) {
+		c := newClocked()
+		c.says[writer] = says(ledgerOf)
+		c.tick(1)
+		c.says[writer] = says(tributary.LedgerID{8})
+		if at := c.due(t, 200, 10); !near(at, 15) {
+			t.Errorf("due after %d s", at)
+		}
+	})
+	t.Run("somebody forwards it", func(t *testing.T) {
+		c := newClocked()
+		for next := range tributary.LSN(100) {
+			c.Moved(ledgerOf, next, c.now)
+			c.tick(5)
+			if due := c.Due([]Holding{{Ledger: ledgerOf, Durable: 1000}}, c.now); len(due) > 0 {
+				t.Fatal("due while it moves")
+			}
+		}
+	})
+	t.Run("Kafka has all of it", func(t *testing.T) {
+		c := newClocked()
+		c.Moved(ledgerOf, 10, c.now)
+		if at := c.due(t, 200, 10); at != 200 {
+			t.Errorf("due after %d s", at)
+		}
+	})
+	t.Run("Kafka cannot be read", func(t *testing.T) {
+		c := newClocked()
+		c.tick(10)
+		c.kafka = false
+		if at := c.due(t, 200, 10); at != 200 {
+			t.Errorf("due after %d s", at)
+		}
+		c.kafka = true
+		if at := c.due(t, 200, 10); !near(at, 15) {
+			t.Errorf("due %d s after Kafka can be read again", at)
+		}
+	})
+	t.Run("another one comes first", func(t *testing.T) {
+		first := other
+		if weight(ledgerOf, other) < weight(ledgerOf, self) {
+			first = tributary.NodeID{2, 4}
+		}
+		for weight(ledgerOf, first) < weight(ledgerOf, self) {
+			first[2]++
+		}
+		c := newClocked()
+		c.says[first] = says(tributary.LedgerID{7}, Holding{Ledger: ledgerOf, Durable: 10})
+		c.tick(1)
+		if at := c.due(t, 200, 10); !near(at, 20) {
+			t.Errorf("due after %d s", at)
+		}
+	})
+	t.Run("another one would come first and has nothing", func(t *testing.T) {
+		c := newClocked()
+		c.says[other] = says(tributary.LedgerID{7}, Holding{Ledger: ledgerOf, Durable: 5, Position: 5})
+		c.tick(1)
+		if at := c.due(t, 200, 10); !near(at, 15) {
+			t.Errorf("due after %d s", at)
+		}
+	})
+}
+
+// R6: each ledger has its own peers, and a node that goes changes only those that
+// it was one of.
+func TestPeers(t *testing.T) {
+	var all []tributary.NodeID
+	for n := range byte(5) {
+		all = append(all, tributary.NodeID{n})
+	}
+	load := map[tributary.NodeID]int{}
+	for i := range 1000 {
+		id := tributary.LedgerID{byte(i), byte(i >> 8)}
+		two := Peers(id, all, 2)
+		for _, n := range two {
+			load[n]++
+		}
+		without := slices.DeleteFunc(slices.Clone(all), func(n tributary.NodeID) bool { return n == all[4] })
+		if now := Peers(id, without, 2); !slices.Contains(two, all[4]) && !slices.Equal(now, two) {
+			t.Fatal("other peers though none of them has gone")
+		}
+	}
+	for n, times := range load {
+		if times < 300 || times > 500 {
+			t.Errorf("node %v keeps %d of 1000 ledgers in two copies on five nodes", n, times)
+		}
+	}
+}
