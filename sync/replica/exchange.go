@@ -124,7 +124,10 @@ func (x *Exchange) keepDialing(ctx context.Context, n Node) {
 		if time.Since(began) > redialMost {
 			wait, said = redialLeast, ""
 		}
-		if text := fmt.Sprint(err); text != said { // not again and again
+		if err == nil {
+			err = errors.New("the connection has ended")
+		}
+		if text := err.Error(); text != said { // not again and again
 			said = text
 			orDiscard(x.Logger).Warn("no connection to a peer; it is tried again", "peer", n.ID.String(), "address", n.Address, "error", err)
 		}
