@@ -2,6 +2,7 @@ package edge
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/tls"
 	"encoding/binary"
 	"errors"
@@ -12,8 +13,6 @@ import (
 	"strconv"
 	"sync"
 	"time"
-
-	cryptorand "crypto/rand"
 
 	"github.com/tributary-edge/tributary"
 	"github.com/tributary-edge/tributary/log/store"
@@ -77,7 +76,7 @@ func (n *Node) openSite() error {
 
 func nonce() uint64 {
 	var b [8]byte
-	_, _ = cryptorand.Read(b[:]) // never fails: crypto/rand.Read
+	_, _ = rand.Read(b[:]) // never fails: crypto/rand.Read
 	return binary.BigEndian.Uint64(b[:])
 }
 

@@ -20,9 +20,9 @@ import (
 // pair is two gateways of one site, each at its own loopback address.
 func newPair(t *testing.T, extra string) (a, b *site) {
 	t.Helper()
-	net := fmt.Sprintf("127.%d.%d", 1+rand.IntN(200), 1+rand.IntN(200))
+	subnet := fmt.Sprintf("127.%d.%d", 1+rand.IntN(200), 1+rand.IntN(200))
 	conf := func(n int) string {
-		return fmt.Sprintf("[site]\nlisten = \"%s.%d:7882\"\n%s", net, n, extra)
+		return fmt.Sprintf("[site]\nlisten = \"%s.%d:7882\"\n%s", subnet, n, extra)
 	}
 	a = newSite(t, conf(1))
 	b = &site{t: t, dir: t.TempDir(), kafka: a.kafka, addr: a.addr, extra: conf(2)}
@@ -40,7 +40,7 @@ func (s *site) invite() (i edge.Invited) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }() // only read
 	if err := json.NewDecoder(resp.Body).Decode(&i); err != nil || len(i.Addresses) == 0 {
 		s.t.Fatal(err, i)
 	}
@@ -58,7 +58,9 @@ func (s *site) join(other *site) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	db.Close()
+	if err := db.Close(); err != nil {
+		s.t.Fatal(err)
+	}
 	i := other.invite()
 	code, err := join.ParseCode(i.Code)
 	if err != nil {

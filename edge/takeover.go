@@ -39,12 +39,12 @@ func (s *site) sender(to tributary.NodeID) *replica.Sender {
 
 // keeps says whether a peer is to keep a copy of a ledger of this node: as many do
 // as the configuration wants, of those that are there (R6).
-func (s *site) keeps(ledger tributary.LedgerID, peer tributary.NodeID) bool {
+func (s *site) keeps(ledger tributary.LedgerID, node tributary.NodeID) bool {
 	var there []tributary.NodeID
 	for _, n := range s.nodes() {
 		there = append(there, n.ID)
 	}
-	return slices.Contains(view.Peers(ledger, there, max(1, s.node.cfg.Ack.Copies)), peer)
+	return slices.Contains(view.Peers(ledger, there, max(1, s.node.cfg.Ack.Copies)), node)
 }
 
 func (s *site) acknowledged(ledger tributary.LedgerID) tributary.LSN {

@@ -83,11 +83,8 @@ func (l *Log) forgetGaps() error {
 func (l *Log) census(s *seg) (gone []gap, records int64, err error) {
 	l.mu.Lock()
 	for _, p := range s.sum.Spans {
-		from := max(p.From, l.forwarded[p.Ledger])
-		if known := l.gaps.at(p.Ledger, from); known != nil { // it was dropped before, and the power was cut
-			from = known.To
-		}
-		if from >= p.To || p.Copy { // who forwards a ledger says what is gone of it, and others may hold it
+		from := l.unsaid(&p)
+		if from >= p.To {
 			continue
 		}
 		g := gap{
@@ -132,6 +129,18 @@ func (l *Log) census(s *seg) (gone []gap, records int64, err error) {
 		err = nil // what is damaged is not counted by stream
 	}
 	return gone, records, err
+}
+
+// unsaid returns from where on records of a span would go in silence if it went.
+func (l *Log) unsaid(p *segment.Span) tributary.LSN {
+	if p.Copy {
+		return p.To // who forwards a ledger says what is gone of it, and others may hold it
+	}
+	from := max(p.From, l.forwarded[p.Ledger])
+	if known := l.gaps.at(p.Ledger, from); known != nil { // it was dropped before, and the power was cut
+		from = known.To
+	}
+	return from
 }
 
 // unreadable says whether err, of opening a segment, is the disk's.

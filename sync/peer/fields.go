@@ -116,8 +116,8 @@ func (h *Hello) decode(d *decoder) {
 	h.Site, h.Name = d.text(maxName), d.text(maxName)
 }
 
-func (r *Reject) encode(e *encoder) { e.text(r.Reason, maxReason) }
-func (r *Reject) decode(d *decoder) { r.Reason = d.text(maxReason) }
+func (r *RejectError) encode(e *encoder) { e.text(r.Reason, maxReason) }
+func (r *RejectError) decode(d *decoder) { r.Reason = d.text(maxReason) }
 
 func (s *Status) encode(e *encoder) {
 	e.u64(s.SentMillis)

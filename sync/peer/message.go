@@ -48,12 +48,12 @@ type Hello struct {
 	Name    string // for people
 }
 
-// A Reject ends a connection: the peer may not speak, and Reason says why to a
+// A RejectError is the message Reject, which ends a connection: the peer may not speak, and Reason says why to a
 // person. It is also the error of whoever is told so.
-type Reject struct{ Reason string }
+type RejectError struct{ Reason string }
 
 // Error implements error.
-func (r *Reject) Error() string { return "the peer has refused this node: " + r.Reason }
+func (r *RejectError) Error() string { return "the peer has refused this node: " + r.Reason }
 
 // A Status says how a node is. It is sent each second, and when something has
 // changed that others wait for.
@@ -137,16 +137,16 @@ type End struct {
 // An Echo is the answer to a Status.
 type Echo struct{ SentMillis uint64 }
 
-func (*Hello) kind() byte  { return kindHello }
-func (*Reject) kind() byte { return kindReject }
-func (*Status) kind() byte { return kindStatus }
-func (*Append) kind() byte { return kindAppend }
-func (*Ack) kind() byte    { return kindAck }
-func (*Nack) kind() byte   { return kindNack }
-func (*Pull) kind() byte   { return kindPull }
-func (*Pulled) kind() byte { return kindPulled }
-func (*End) kind() byte    { return kindEnd }
-func (*Echo) kind() byte   { return kindEcho }
+func (*Hello) kind() byte       { return kindHello }
+func (*RejectError) kind() byte { return kindReject }
+func (*Status) kind() byte      { return kindStatus }
+func (*Append) kind() byte      { return kindAppend }
+func (*Ack) kind() byte         { return kindAck }
+func (*Nack) kind() byte        { return kindNack }
+func (*Pull) kind() byte        { return kindPull }
+func (*Pulled) kind() byte      { return kindPulled }
+func (*End) kind() byte         { return kindEnd }
+func (*Echo) kind() byte        { return kindEcho }
 
 // Encode appends m, as it goes over the wire, to dst.
 func Encode(dst []byte, m Message) []byte {
@@ -175,7 +175,7 @@ func Decode(kind byte, b []byte) (Message, error) {
 	case kindHello:
 		m = &Hello{}
 	case kindReject:
-		m = &Reject{}
+		m = &RejectError{}
 	case kindStatus:
 		m = &Status{}
 	case kindAppend:

@@ -84,7 +84,7 @@ func Accept(ctx context.Context, raw net.Conn, conf *tls.Config, self Hello, acc
 	c, err := greet(ctx, t, self, false)
 	if err == nil && accept != nil {
 		if err = accept(&c.peer); err != nil {
-			_ = c.Send(&Reject{Reason: err.Error()}) // it is closed either way
+			_ = c.Send(&RejectError{Reason: err.Error()}) // it is closed either way
 			_ = c.Flush()
 		}
 	}
@@ -133,7 +133,7 @@ func (c *Conn) hear(t *tls.Conn, self Hello) error {
 	switch m := m.(type) {
 	case *Hello:
 		c.peer = *m
-	case *Reject:
+	case *RejectError:
 		return m
 	default:
 		return fmt.Errorf("the peer says %T, not hello", m)
@@ -181,14 +181,14 @@ func (c *Conn) Flush() error {
 
 // Receive returns the next message, or io.EOF when the other side has closed the
 // connection between two messages. What it returns is valid until the next
-// Receive. A peer that is silent for 15 seconds is an error; so is a *Reject,
+// Receive. A peer that is silent for 15 seconds is an error; so is a *RejectError,
 // which is its own. After an error the connection is of no use.
 func (c *Conn) Receive() (Message, error) {
 	if err := c.net.SetReadDeadline(time.Now().Add(silence)); err != nil {
 		return nil, err
 	}
 	m, err := c.read(maxMessage)
-	if r, rejected := m.(*Reject); rejected && err == nil {
+	if r, rejected := m.(*RejectError); rejected && err == nil {
 		return nil, r
 	}
 	return m, err

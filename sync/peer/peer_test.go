@@ -19,7 +19,7 @@ func examples() []Message {
 	id := tributary.LedgerID{1, 2, 3}
 	return []Message{
 		&Hello{Version: 1, Site: "plant", Node: tributary.NodeID{9}, Boot: 7, Nonce: 1 << 63, Name: "gateway-1"},
-		&Reject{Reason: "another node has this identity"},
+		&RejectError{Reason: "another node has this identity"},
 		&Status{
 			SentMillis: 1, Live: id, Short: true, KafkaReached: true, FreeBytes: 1 << 40,
 			Held: []Held{{Ledger: id, Base: 1, Durable: 2, Chain: 3, Position: 4, Forwarding: true}, {Ledger: id}},
@@ -91,9 +91,9 @@ type site struct {
 	a, b *tls.Config
 }
 
-func newSite(t *testing.T, name string) *site {
+func newSite(t *testing.T) *site {
 	t.Helper()
-	made, err := NewAuthority(name)
+	made, err := NewAuthority("plant")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -102,7 +102,7 @@ func newSite(t *testing.T, name string) *site {
 		t.Fatal(err)
 	}
 	s := &site{}
-	if s.Authority, err = ParseAuthority(text); err != nil || s.Site() != name {
+	if s.Authority, err = ParseAuthority(text); err != nil || s.Site() != "plant" {
 		t.Fatal(err)
 	}
 	s.a, s.b = s.node(t, nodeA), s.node(t, nodeB)
@@ -143,7 +143,7 @@ func meet(t *testing.T, a, b *tls.Config, helloA, helloB Hello, want tributary.N
 	t.Cleanup(func() {
 		for _, c := range []*Conn{ca, cb} {
 			if c != nil {
-				c.Close()
+				_ = c.Close() // it may be closed
 			}
 		}
 	})
@@ -151,7 +151,7 @@ func meet(t *testing.T, a, b *tls.Config, helloA, helloB Hello, want tributary.N
 }
 
 func TestTwoNodesSpeak(t *testing.T) {
-	s := newSite(t, "plant")
+	s := newSite(t)
 	a, b, errA, errB := meet(t, s.a, s.b, Hello{Site: "plant", Node: nodeA, Name: "a"}, Hello{Site: "plant", Node: nodeB, Boot: 4}, nodeB, nil)
 	if errA != nil || errB != nil {
 		t.Fatal(errA, errB)
@@ -167,7 +167,9 @@ func TestTwoNodesSpeak(t *testing.T) {
 			t.Errorf("%+v, %v, should be %+v", got, err, m)
 		}
 	}
-	a.Close()
+	if err := a.Close(); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := b.Receive(); !errors.Is(err, io.EOF) {
 		t.Errorf("after the end: %v", err)
 	}
@@ -176,7 +178,7 @@ func TestTwoNodesSpeak(t *testing.T) {
 // S1: who is not of the site, or says that it is somebody else, or is not wanted,
 // does not get to speak.
 func TestStrangers(t *testing.T) {
-	s, other := newSite(t, "plant"), newSite(t, "plant")
+	s, other := newSite(t), newSite(t)
 	none := s.a.Clone()
 	none.Certificates = nil
 	a, b := Hello{Site: "plant", Node: nodeA}, Hello{Site: "plant", Node: nodeB}
@@ -214,7 +216,7 @@ func TestStrangers(t *testing.T) {
 
 // A gateway whose clock says 1970, or 2100, is of the site all the same.
 func TestClockDoesNotMatter(t *testing.T) {
-	s := newSite(t, "plant")
+	s := newSite(t)
 	from, to := always()
 	if now := s.a.Time(); now.Before(from) || now.After(to) || time.Since(now) < 0 {
 		t.Errorf("certificates are looked at as of %v", now)

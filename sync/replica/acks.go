@@ -109,7 +109,7 @@ func (a *Acks) Run(ctx context.Context) {
 	for {
 		a.mu.Lock()
 		wake := a.wakeLocked()
-		if wait, any := a.patience(time.Now()); any {
+		if wait, waits := a.patience(time.Now()); waits {
 			timer.Reset(wait)
 		}
 		a.mu.Unlock()
@@ -128,8 +128,8 @@ func (a *Acks) Run(ctx context.Context) {
 		}
 		a.delivering.Lock()
 		a.mu.Lock()
-		wait, any := a.patience(time.Now())
-		began := any && wait <= 0 && !a.short
+		wait, waits := a.patience(time.Now())
+		began := waits && wait <= 0 && !a.short
 		a.short = a.short || began
 		a.mu.Unlock()
 		a.deliver()
@@ -150,7 +150,7 @@ func (a *Acks) tick() {
 }
 
 // patience returns how long the oldest group may still wait.
-func (a *Acks) patience(now time.Time) (wait time.Duration, any bool) {
+func (a *Acks) patience(now time.Time) (wait time.Duration, waits bool) {
 	if !a.Accept || len(a.queue) == 0 {
 		return 0, false
 	}

@@ -72,13 +72,8 @@ func (k *Keeper) Serve(ctx context.Context, c *peer.Conn) error {
 	if errors.Is(err, io.EOF) {
 		err = nil
 	}
-	return errors.Join(err, closed(c))
-}
-
-// closed closes c; that it was closed before is no error.
-func closed(c *peer.Conn) error {
-	_ = c.Close()
-	return nil
+	_ = c.Close() // it may be closed
+	return err
 }
 
 // receive takes what the peer says.

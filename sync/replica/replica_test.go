@@ -125,7 +125,7 @@ type link struct {
 func connect(t *testing.T, s *site, from, to *node) *link {
 	t.Helper()
 	a, b := net.Pipe()
-	l := &link{sent: make(chan error, 1), kept: make(chan error, 1), cut: func() { a.Close(); b.Close() }}
+	l := &link{sent: make(chan error, 1), kept: make(chan error, 1), cut: func() { _, _ = a.Close(), b.Close() }}
 	go func() {
 		c, err := peer.Accept(context.Background(), b, s.conf(t, to.id), peer.Hello{Site: "plant", Node: to.id}, nil)
 		if err == nil {
@@ -155,8 +155,8 @@ func connect(t *testing.T, s *site, from, to *node) *link {
 func (l *link) end(t *testing.T) {
 	t.Helper()
 	l.cut()
-	<-l.sent
-	<-l.kept
+	<-l.sent //nolint:errcheck // it was cut: they may say anything
+	<-l.kept //nolint:errcheck // the same
 }
 
 type site struct{ *peer.Authority }

@@ -290,7 +290,11 @@ func (e *RefusedError) Error() string {
 		return "the peer has no room for copies"
 	case peer.Diverged:
 		return "the peer has another history of this ledger: two processes have written to it"
-	default:
+	case peer.Failed:
 		return "the disk of the peer has failed"
+	case peer.Gap:
+		return "the copy of the peer has a gap"
+	default:
+		return "the peer does not keep a copy"
 	}
 }

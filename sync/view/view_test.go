@@ -40,11 +40,12 @@ func (c *clocked) tick(seconds int) {
 	}
 }
 
-// due ticks until the ledger is due, at most so many seconds, and says when that was.
-func (c *clocked) due(t *testing.T, most int, durable tributary.LSN) int {
+// due ticks until the ledger is due, at most 200 seconds, and says when that was.
+func (c *clocked) due(t *testing.T) int {
 	t.Helper()
+	const most = 200
 	for at := range most {
-		if due := c.Due([]Holding{{Ledger: ledgerOf, Durable: durable}}, c.now); len(due) > 0 {
+		if due := c.Due([]Holding{{Ledger: ledgerOf, Durable: 10}}, c.now); len(due) > 0 {
 			return at
 		}
 		c.tick(1)
@@ -62,7 +63,7 @@ func TestDue(t *testing.T) {
 	t.Run("the writer is gone", func(t *testing.T) {
 		c := newClocked()
 		c.tick(1)
-		if at := c.due(t, 200, 10); !near(at, 15) {
+		if at := c.due(t); !near(at, 15) {
 			t.Errorf("due after %d s", at)
 		}
 	})
@@ -70,7 +71,7 @@ func TestDue(t *testing.T) {
 		c := newClocked()
 		c.says[writer] = says(ledgerOf)
 		c.tick(1)
-		if at := c.due(t, 200, 10); !near(at, 60) {
+		if at := c.due(t); !near(at, 60) {
 			t.Errorf("due after %d s", at)
 		}
 	})
@@ -79,7 +80,7 @@ func TestDue(t *testing.T) {
 		c.says[writer] = says(ledgerOf)
 		c.tick(1)
 		c.says[writer] = says(tributary.LedgerID{8})
-		if at := c.due(t, 200, 10); !near(at, 15) {
+		if at := c.due(t); !near(at, 15) {
 			t.Errorf("due after %d s", at)
 		}
 	})
@@ -96,7 +97,7 @@ func TestDue(t *testing.T) {
 	t.Run("Kafka has all of it", func(t *testing.T) {
 		c := newClocked()
 		c.Moved(ledgerOf, 10, c.now)
-		if at := c.due(t, 200, 10); at != 200 {
+		if at := c.due(t); at != 200 {
 			t.Errorf("due after %d s", at)
 		}
 	})
@@ -104,11 +105,11 @@ func TestDue(t *testing.T) {
 		c := newClocked()
 		c.tick(10)
 		c.kafka = false
-		if at := c.due(t, 200, 10); at != 200 {
+		if at := c.due(t); at != 200 {
 			t.Errorf("due after %d s", at)
 		}
 		c.kafka = true
-		if at := c.due(t, 200, 10); !near(at, 15) {
+		if at := c.due(t); !near(at, 15) {
 			t.Errorf("due %d s after Kafka can be read again", at)
 		}
 	})
@@ -123,7 +124,7 @@ func TestDue(t *testing.T) {
 		c := newClocked()
 		c.says[first] = says(tributary.LedgerID{7}, Holding{Ledger: ledgerOf, Durable: 10})
 		c.tick(1)
-		if at := c.due(t, 200, 10); !near(at, 20) {
+		if at := c.due(t); !near(at, 20) {
 			t.Errorf("due after %d s", at)
 		}
 	})
@@ -131,7 +132,7 @@ func TestDue(t *testing.T) {
 		c := newClocked()
 		c.says[other] = says(tributary.LedgerID{7}, Holding{Ledger: ledgerOf, Durable: 5, Position: 5})
 		c.tick(1)
-		if at := c.due(t, 200, 10); !near(at, 15) {
+		if at := c.due(t); !near(at, 15) {
 			t.Errorf("due after %d s", at)
 		}
 	})
