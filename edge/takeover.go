@@ -21,7 +21,7 @@ import (
 // sender returns what this node sends to a peer.
 func (s *site) sender(to tributary.NodeID) *replica.Sender {
 	return &replica.Sender{
-		Log:    copied{s.node.log},
+		Log:    copied{s.node.log, s},
 		Wanted: func(ledger tributary.LedgerID) bool { return s.keeps(ledger, to) },
 		Acked:  func(ledger tributary.LedgerID) tributary.LSN { return s.acknowledged(ledger) },
 		Copied: func(ledger tributary.LedgerID, durable tributary.LSN) {
@@ -67,7 +67,7 @@ func (s *site) says() *peer.Status {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, l := range n.log.Ledgers() {
-		position := max(n.up.position(l.ID).Next, s.view.Position(l.ID))
+		position := s.position(l.ID)
 		if l.To <= position && !l.Live {
 			continue
 		}
@@ -77,6 +77,11 @@ func (s *site) says() *peer.Status {
 		})
 	}
 	return st
+}
+
+// position returns below which record a ledger is known to be in Kafka.
+func (s *site) position(id tributary.LedgerID) tributary.LSN {
+	return max(s.node.up.position(id).Next, s.view.Position(id))
 }
 
 // heard takes what a peer says of itself.
@@ -152,7 +157,8 @@ func (s *site) takeOver(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		for _, id := range s.view.Due(s.copies(), time.Now()) {
+		held := s.copies()
+		for _, id := range s.inTurn(ctx, s.view.Due(held, time.Now()), held) {
 			if s.begin(id) {
 				all.Go(func() { s.finish(ctx, cfg, id) })
 			}
