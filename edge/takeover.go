@@ -3,6 +3,7 @@ package edge
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"sync"
@@ -205,7 +206,11 @@ func (s *site) finish(ctx context.Context, cfg uplink.Config, id tributary.Ledge
 		return
 	}
 	defer r.Close()
-	err = uplink.Forward(ctx, cfg, &following{Reader: r, log: n.log}, &taker{site: s, ledger: id, cancel: cancel})
+	part := &following{Reader: r}
+	err = uplink.Forward(ctx, cfg, part, &taker{site: s, ledger: id, cancel: cancel})
+	if err == nil {
+		err = part.missing
+	}
 	var stopped *uplink.StoppedError
 	switch {
 	case err == nil:
@@ -241,11 +246,12 @@ func (t *taker) State(st uplink.Status) {
 }
 
 // following reads a copy that may still grow: it has ended when it has not grown
-// for a while.
+// for a while. What is missing in it is no gap: another node may have it, and only
+// a person can say that nobody has (R15).
 type following struct {
 	*store.Reader
 
-	log *store.Log
+	missing error // what comes next is not here
 }
 
 const (
@@ -257,6 +263,13 @@ const (
 func (f *following) Read(ctx context.Context, from tributary.LSN, maxBytes int) (record.Chunk, error) {
 	for waited := time.Duration(0); ; waited += growEvery {
 		c, err := f.Reader.Read(ctx, from, maxBytes)
+		if err == nil && c.Gap != nil {
+			f.missing = &uplink.StoppedError{
+				What: fmt.Sprintf("Records %d to %d of a copy are damaged here, or were dropped", c.From, c.Next),
+				Do:   "Start the node that wrote them, or one that has another copy: it forwards them.",
+			}
+			return record.Chunk{}, io.EOF
+		}
 		if !errors.Is(err, io.EOF) || waited >= growFor {
 			return c, err
 		}

@@ -1,8 +1,10 @@
 package edge_test
 
 import (
+	"bytes"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"strings"
 	"testing"
 
@@ -81,5 +83,51 @@ func TestCopyWithoutWhatKafkaHas(t *testing.T) {
 	}
 	if r := a.Report(); r.Gateways.Short || r.Gateways.Unprotected > 0 {
 		t.Errorf("the copy does not count: %+v", r.Gateways)
+	}
+}
+
+// U4: the disk of a gateway has damaged a copy. That is no gap: the gateway that wrote
+// it lives, and has the records. Nobody tells Kafka otherwise.
+func TestDamagedCopyIsNoGap(t *testing.T) {
+	a, b := newPair(t, "[log]\ncompression = \"none\"\n[default_route]\ndead_letter = \"dead\"\n")
+	kafka := a.addr
+	a.addr, b.addr = "127.0.0.1:1", "127.0.0.1:1" // nobody is there
+	a.start()
+	b.join(a)
+	b.start()
+	b.until("the other node", func(r status.Report) bool { return r.Gateways != nil && len(r.Gateways.Peers) == 1 })
+	w := a.connect("device", 1)
+	const sent = 20
+	for n := range uint16(sent) {
+		w.publish(1, 0, n+1, "plant/1", fmt.Sprintf("reading %d", n))
+		w.expect(0x40, n+1)
+	}
+	b.end()
+	name := b.segments()[0]
+	text, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := bytes.Index(text, []byte("reading 10"))
+	if at < 0 {
+		t.Fatal("there is no copy")
+	}
+	text[at] ^= 0xff
+	if err := os.WriteFile(name, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b.addr = kafka
+	b.start()
+	b.committed("mqtt", 10)
+	a.end()
+	a.addr = kafka
+	a.start()
+	for n, r := range a.committed("mqtt", sent) {
+		if string(r.Value) != fmt.Sprintf("reading %d", n) {
+			t.Fatalf("record %d is %s", n, r.Value)
+		}
+	}
+	if r := b.Report(); r.Uplink.Gaps > 0 {
+		t.Errorf("%d gaps", r.Uplink.Gaps)
 	}
 }
