@@ -40,6 +40,8 @@ type site struct {
 	clone   string          // what is known of another process that says it is this node; "" nothing
 	taken   map[tributary.LedgerID]bool
 	silent  map[tributary.LedgerID]time.Time // ledgers that are not to be taken over again before
+
+	origins map[tributary.LedgerID]origin // of ledgers that were looked at; takeOver's own
 }
 
 // mostKnown bounds the addresses that are remembered of others.
@@ -65,8 +67,9 @@ func (n *Node) openSite() error {
 		node: n, mine: mine, invitations: join.NewInvitations(mine.Authority), view: view.New(n.id.Node, view.Default),
 		hello: peer.Hello{Site: mine.Name, Node: n.id.Node, Boot: n.id.Boots, Nonce: nonce(), Name: n.cfg.Node.Name},
 		taken: map[tributary.LedgerID]bool{}, silent: map[tributary.LedgerID]time.Time{},
+		origins: map[tributary.LedgerID]origin{},
 	}
-	s.keeper = replica.Keeper{Log: copied{n.log}, Logger: n.logger, Status: s.heard, Own: s.own, Classify: classify}
+	s.keeper = replica.Keeper{Log: copied{n.log, s}, Logger: n.logger, Status: s.heard, Own: s.own, Classify: classify}
 	if n.cfg.Ack.Copies > 0 {
 		s.acks = &replica.Acks{Copies: s.wanted, Accept: !n.cfg.Ack.RefuseAlone, Short: s.short}
 	}
@@ -81,7 +84,18 @@ func nonce() uint64 {
 }
 
 // copied fits the log to replica.
-type copied struct{ *store.Log }
+type copied struct {
+	*store.Log
+
+	site *site
+}
+
+// Position implements replica.Log: how far a ledger is in Kafka. What the log was told
+// may be less, as long as a subscriber here is owed what comes after that; a peer has
+// given it up perhaps, and its copy counts all the same (R10).
+func (c copied) Position(id tributary.LedgerID) tributary.LSN {
+	return max(c.Log.Position(id), c.site.position(id))
+}
 
 // Read implements replica.Log.
 func (c copied) Read(id tributary.LedgerID) (replica.Reader, error) { return c.Reader(id) }

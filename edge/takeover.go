@@ -3,6 +3,7 @@ package edge
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"sync"
@@ -21,7 +22,7 @@ import (
 // sender returns what this node sends to a peer.
 func (s *site) sender(to tributary.NodeID) *replica.Sender {
 	return &replica.Sender{
-		Log:    copied{s.node.log},
+		Log:    copied{s.node.log, s},
 		Wanted: func(ledger tributary.LedgerID) bool { return s.keeps(ledger, to) },
 		Acked:  func(ledger tributary.LedgerID) tributary.LSN { return s.acknowledged(ledger) },
 		Copied: func(ledger tributary.LedgerID, durable tributary.LSN) {
@@ -67,7 +68,7 @@ func (s *site) says() *peer.Status {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, l := range n.log.Ledgers() {
-		position := max(n.up.position(l.ID).Next, s.view.Position(l.ID))
+		position := s.position(l.ID)
 		if l.To <= position && !l.Live {
 			continue
 		}
@@ -77,6 +78,11 @@ func (s *site) says() *peer.Status {
 		})
 	}
 	return st
+}
+
+// position returns below which record a ledger is known to be in Kafka.
+func (s *site) position(id tributary.LedgerID) tributary.LSN {
+	return max(s.node.up.position(id).Next, s.view.Position(id))
 }
 
 // heard takes what a peer says of itself.
@@ -152,7 +158,8 @@ func (s *site) takeOver(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		for _, id := range s.view.Due(s.copies(), time.Now()) {
+		held := s.copies()
+		for _, id := range s.inTurn(ctx, s.view.Due(held, time.Now()), held) {
 			if s.begin(id) {
 				all.Go(func() { s.finish(ctx, cfg, id) })
 			}
@@ -199,7 +206,11 @@ func (s *site) finish(ctx context.Context, cfg uplink.Config, id tributary.Ledge
 		return
 	}
 	defer r.Close()
-	err = uplink.Forward(ctx, cfg, &following{Reader: r, log: n.log}, &taker{site: s, ledger: id, cancel: cancel})
+	part := &following{Reader: r}
+	err = uplink.Forward(ctx, cfg, part, &taker{site: s, ledger: id, cancel: cancel})
+	if err == nil {
+		err = part.missing
+	}
 	var stopped *uplink.StoppedError
 	switch {
 	case err == nil:
@@ -235,11 +246,12 @@ func (t *taker) State(st uplink.Status) {
 }
 
 // following reads a copy that may still grow: it has ended when it has not grown
-// for a while.
+// for a while. What is missing in it is no gap: another node may have it, and only
+// a person can say that nobody has (R15).
 type following struct {
 	*store.Reader
 
-	log *store.Log
+	missing error // what comes next is not here
 }
 
 const (
@@ -251,6 +263,13 @@ const (
 func (f *following) Read(ctx context.Context, from tributary.LSN, maxBytes int) (record.Chunk, error) {
 	for waited := time.Duration(0); ; waited += growEvery {
 		c, err := f.Reader.Read(ctx, from, maxBytes)
+		if err == nil && c.Gap != nil {
+			f.missing = &uplink.StoppedError{
+				What: fmt.Sprintf("Records %d to %d of a copy are damaged here, or were dropped", c.From, c.Next),
+				Do:   "Start the node that wrote them, or one that has another copy: it forwards them.",
+			}
+			return record.Chunk{}, io.EOF
+		}
 		if !errors.Is(err, io.EOF) || waited >= growFor {
 			return c, err
 		}

@@ -30,7 +30,7 @@ type Log interface {
 	Held(id tributary.LedgerID) (from, to tributary.LSN, chain uint64, held bool)
 	// Forwarded says that all of a ledger below next is in Kafka.
 	Forwarded(id tributary.LedgerID, next tributary.LSN)
-	// Position returns what Forwarded has said.
+	// Position returns below which record a ledger is known to be in Kafka.
 	Position(id tributary.LedgerID) tributary.LSN
 	// Read returns a Reader of a ledger.
 	Read(id tributary.LedgerID) (Reader, error)

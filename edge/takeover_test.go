@@ -1,0 +1,133 @@
+package edge_test
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/tributary-edge/tributary/edge/status"
+)
+
+// U2: a gateway that never reaches Kafka is started again, and then dies for good:
+// the other has copies of both its ledgers, and forwards one after the other, so
+// that what a device sent stays in order.
+func TestTakeOverOneLedgerAfterTheOther(t *testing.T) {
+	a, b := newPair(t, "")
+	kafka := a.addr
+	a.addr, b.addr = "127.0.0.1:1", "127.0.0.1:1" // nobody is there
+	a.start()
+	b.join(a)
+	b.start()
+	b.until("the other node", func(r status.Report) bool { return r.Gateways != nil && len(r.Gateways.Peers) == 1 })
+	sent := 0
+	publish := func(n int) {
+		w := a.connect("device", 1)
+		for range n {
+			id := uint16(1 + sent%60000)
+			w.publish(1, 0, id, "plant/1", fmt.Sprintf("%d %s", sent, strings.Repeat("x", 4000)))
+			w.expect(0x40, id)
+			sent++
+		}
+	}
+	publish(1000)
+	a.crash()
+	a.start()
+	a.until("the other node", func(r status.Report) bool { return r.Gateways != nil && len(r.Gateways.Peers) == 1 })
+	publish(10)
+	if r := a.Report(); r.Gateways.Short {
+		t.Fatal("it has no copies")
+	}
+	a.end()
+	b.end()
+	b.addr = kafka
+	b.start()
+	for n, r := range b.committed("mqtt", sent) {
+		if value, _, _ := strings.Cut(string(r.Value), " "); value != fmt.Sprint(n) {
+			t.Fatalf("record %d is %s", n, value)
+		}
+	}
+}
+
+// A1, R10: a peer with a smaller log has given up the first part of its copy, because
+// Kafka has it. This node keeps that for a subscriber who is away: the copy counts
+// all the same.
+func TestCopyWithoutWhatKafkaHas(t *testing.T) {
+	a, b := newPair(t, "[log]\nsegment = \"4MiB\"\n")
+	a.extra += "max_size = \"128MiB\"\n"
+	b.extra += "max_size = \"20MiB\"\n"
+	a.start()
+	b.join(a)
+	b.start()
+	b.until("the other node", func(r status.Report) bool { return r.Gateways != nil && len(r.Gateways.Peers) == 1 })
+	away := a.connect("away", 0)
+	away.follow("plant/#", 1)
+	if err := away.Close(); err != nil {
+		t.Fatal(err)
+	}
+	noise := make([]byte, 100_000)
+	_, _ = rand.NewChaCha8([32]byte{1}).Read(noise) // never fails
+	payload := string(noise)
+	var w *wire
+	for n := range uint16(400) {
+		if n%50 == 0 {
+			w = a.connect("device", 1)
+		}
+		w.publish(1, 0, n+1, "plant/1", payload)
+		w.expect(0x40, n+1)
+		if n%20 == 19 {
+			a.until("Kafka to have it", func(r status.Report) bool { return r.Uplink.Waiting == 0 })
+		}
+	}
+	if r := a.Report(); r.Gateways.Short || r.Gateways.Unprotected > 0 {
+		t.Errorf("the copy does not count: %+v", r.Gateways)
+	}
+}
+
+// U4: the disk of a gateway has damaged a copy. That is no gap: the gateway that wrote
+// it lives, and has the records. Nobody tells Kafka otherwise.
+func TestDamagedCopyIsNoGap(t *testing.T) {
+	a, b := newPair(t, "[log]\ncompression = \"none\"\n[default_route]\ndead_letter = \"dead\"\n")
+	kafka := a.addr
+	a.addr, b.addr = "127.0.0.1:1", "127.0.0.1:1" // nobody is there
+	a.start()
+	b.join(a)
+	b.start()
+	b.until("the other node", func(r status.Report) bool { return r.Gateways != nil && len(r.Gateways.Peers) == 1 })
+	w := a.connect("device", 1)
+	const sent = 20
+	for n := range uint16(sent) {
+		w.publish(1, 0, n+1, "plant/1", fmt.Sprintf("reading %d", n))
+		w.expect(0x40, n+1)
+	}
+	b.end()
+	name := b.segments()[0]
+	text, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := bytes.Index(text, []byte("reading 10"))
+	if at < 0 {
+		t.Fatal("there is no copy")
+	}
+	text[at] ^= 0xff
+	if err := os.WriteFile(name, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b.addr = kafka
+	b.start()
+	b.committed("mqtt", 10)
+	a.end()
+	a.addr = kafka
+	a.start()
+	for n, r := range a.committed("mqtt", sent) {
+		if string(r.Value) != fmt.Sprintf("reading %d", n) {
+			t.Fatalf("record %d is %s", n, r.Value)
+		}
+	}
+	if r := b.Report(); r.Uplink.Gaps > 0 {
+		t.Errorf("%d gaps", r.Uplink.Gaps)
+	}
+}
