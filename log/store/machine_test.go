@@ -35,8 +35,15 @@ func newVolume(t *testing.T, kind string) *volume {
 	if err := os.Mkdir(v.mounted, 0o700); err != nil {
 		t.Fatal(err)
 	}
+	// A process with mounts of its own, as "ip netns exec" starts, has a copy of ours,
+	// and would keep a file system that was shut down from ever going away. It follows
+	// when we unmount if the place is shared.
+	if err := errors.Join(unix.Mount(dir, dir, "", unix.MS_BIND, ""), unix.Mount("", dir, "", unix.MS_SHARED, "")); err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(func() {
 		_ = unix.Unmount(v.mounted, unix.MNT_DETACH) // after a failure it may still be mounted
+		_ = unix.Unmount(dir, unix.MNT_DETACH)
 		if err := v.detach(); err != nil {
 			t.Error(err)
 		}
@@ -80,6 +87,19 @@ func (v *volume) mount() error {
 	}
 	if err != nil {
 		return fmt.Errorf("mount %s on %s: %w", v.kind, v.device, err)
+	}
+	return v.alive()
+}
+
+// alive returns an error if the file system that was mounted is the one that was
+// shut down: nothing can be told from it.
+func (v *volume) alive() error {
+	root, err := os.Open(v.mounted)
+	if err != nil {
+		return fmt.Errorf("%s on %s is still mounted elsewhere, shut down: %w", v.kind, v.device, err)
+	}
+	if err := errors.Join(root.Sync(), root.Close()); err != nil {
+		return fmt.Errorf("%s on %s is still mounted elsewhere, shut down: %w", v.kind, v.device, err)
 	}
 	return nil
 }
