@@ -35,15 +35,11 @@ func serverConfig(t *testing.T) *tls.Config {
 	}
 }
 
-// secureDoor runs a test with a door that does TLS, and has one place at its gate.
-func secureDoor(t *testing.T, f func(t *testing.T, d *Door, g *gate.Gate)) {
+// secure makes a door do TLS, with one place at its gate.
+func secure(t *testing.T) func(*Options) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
-		g := gate.New(1)
-		d := newTestDoor(t, newFakeLog(), func(o *Options) { o.Gate, o.TLS = g, serverConfig(t) })
-		runDoor(t, d)
-		f(t, d, g)
-	})
+	config := serverConfig(t)
+	return func(o *Options) { o.Gate, o.TLS = gate.New(1), config }
 }
 
 // pipeTLS connects to the door without a network; the client is yet to speak TLS.
@@ -73,7 +69,7 @@ func greet(nc net.Conn) <-chan []byte {
 
 var connack = []byte{0x20, 2, 0, 0} //nolint:gochecknoglobals // it does not change
 
-var trusting = &tls.Config{InsecureSkipVerify: true} //nolint:gosec,gochecknoglobals // the client of a test
+var trusting = &tls.Config{InsecureSkipVerify: true} //nolint:gochecknoglobals // the client of a test
 
 // A deaf connection is written to and not read from.
 type deaf struct {
@@ -90,7 +86,7 @@ func (d deaf) Read([]byte) (int, error) {
 // S1: who stalls in a handshake, at whatever point, has no place while others wait
 // for one, and ends with the deadline.
 func TestStalledHandshakes(t *testing.T) {
-	secureDoor(t, func(t *testing.T, d *Door, _ *gate.Gate) {
+	bubble(t, secure(t), func(t *testing.T, d *Door, _ *fakeLog) {
 		start := time.Now()
 		silent, half, mute := pipeTLS(d), pipeTLS(d), pipeTLS(d)
 		if _, err := half.Write([]byte{0x16, 3, 1, 2, 0, 1}); err != nil {
@@ -119,9 +115,9 @@ func TestStalledHandshakes(t *testing.T) {
 // The time that a client waits for its turn does not count: it has as long as
 // ever for what it is to say.
 func TestWaitDoesNotCount(t *testing.T) {
-	secureDoor(t, func(t *testing.T, d *Door, g *gate.Gate) {
+	bubble(t, secure(t), func(t *testing.T, d *Door, _ *fakeLog) {
 		const wait = 40 * time.Second
-		place, err := g.Enter(t.Context(), gate.Connect, "")
+		place, err := d.opt.Gate.Enter(t.Context(), gate.Connect, "")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -149,8 +145,8 @@ func TestWaitDoesNotCount(t *testing.T) {
 
 // Nobody waits for a turn for ever.
 func TestTurnNeverComes(t *testing.T) {
-	secureDoor(t, func(t *testing.T, d *Door, g *gate.Gate) {
-		place, err := g.Enter(t.Context(), gate.Connect, "")
+	bubble(t, secure(t), func(t *testing.T, d *Door, _ *fakeLog) {
+		place, err := d.opt.Gate.Enter(t.Context(), gate.Connect, "")
 		if err != nil {
 			t.Fatal(err)
 		}
