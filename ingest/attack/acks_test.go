@@ -43,13 +43,14 @@ func (p publishers) leave(t *testing.T) (acks latencies) {
 // compareAcks measures the acks of connected devices while nothing happens and
 // then while the newcomers connect, which must not make their p99 more than three
 // times as long. That is done several times over, and the median of the ratios
-// counts: other work on this machine may make any of them larger, or smaller.
+// counts: other work on this machine may make any of them larger, or smaller. In the
+// quick run, whose windows are too short to say more, ten times as long is allowed.
 func compareAcks(t *testing.T, n *node, helloOf func(i int) hello, who newcomers) {
 	t.Helper()
-	const allowed = 3.0
-	windows, quietFor := 5, 5*time.Second
+	const windows = 5
+	allowed, quietFor := 3.0, 5*time.Second
 	if testing.Short() {
-		windows, quietFor = 3, time.Second
+		allowed, quietFor = 10, time.Second
 	}
 	p := who.start(t)
 	var ratios []float64
@@ -82,7 +83,7 @@ func compareAcks(t *testing.T, n *node, helloOf func(i int) hello, who newcomers
 func newcomersCount(t *testing.T) int {
 	t.Helper()
 	if testing.Short() {
-		return setting(t, "DEVICES", 1000)
+		return setting(t, "DEVICES", 500)
 	}
 	return setting(t, "DEVICES", 10_000)
 }

@@ -31,14 +31,15 @@ const (
 // LongestWait is how long anybody waits for a place. Few clients have the patience.
 const LongestWait = time.Minute
 
-// A place rests for as long as it worked, between these limits: with one processor
-// nobody would look at the network before the line has ended, and a machine that is
+// A place rests for as long as it worked, between these limits. With one processor
+// nobody would look at the network before the line has ended. And a machine that is
 // busy with other things gives the processor sooner to a process that does not
-// always want it. What was less is rested for later, and reading a CONNECT needs no
-// rest.
+// always want it: what the others take makes the work longer, and so the rest. Less
+// work is rested for later; to read a CONNECT needs no rest.
 const (
-	shortestRest = time.Millisecond // timers are no finer
-	longestRest  = 5 * time.Millisecond
+	shortestRest  = time.Millisecond // timers are no finer
+	longestRest   = 50 * time.Millisecond
+	afterPassword = 5 * time.Millisecond // or devices with passwords, which take so long anyway, would come in at half the rate
 )
 
 // ErrBusy is why somebody got no place.
@@ -122,7 +123,11 @@ func (p *Place) Leave() {
 	default:
 		g.owed -= took
 	}
-	if p.work != Connect {
+	switch p.work {
+	case Connect:
+	case Password:
+		g.tired += min(took, afterPassword)
+	default:
 		g.tired += took
 	}
 	if g.tired < shortestRest {

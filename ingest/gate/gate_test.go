@@ -144,7 +144,8 @@ func TestRest(t *testing.T) {
 		takes, wants time.Duration
 	}{
 		{Handshake, 1, 2 * time.Millisecond, 2 * time.Millisecond},
-		{Password, 1, 65 * time.Millisecond, longestRest},
+		{Handshake, 1, 80 * time.Millisecond, longestRest},
+		{Password, 1, 65 * time.Millisecond, afterPassword},
 		{Token, 1, shortestRest / 4, 0},
 		{Token, 8, shortestRest / 4, 2 * shortestRest},
 		{Connect, 8, 2 * time.Millisecond, 0},
