@@ -20,7 +20,7 @@ need = @command -v $(1) >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-ge
 
 .DEFAULT_GOAL := help
 .PHONY: help build test check fmt vet tidy lint race fuzz cover arm demo format teeth \
-	test-conformance test-clients test-attack test-storm test-crash test-model kafka-up kafka-down test-uplink test-kafka test-powercut test-uml test-device test-flash test-outage bench bench-ingress bench-forward bench-log
+	test-conformance test-clients test-attack test-storm test-newcomers test-crash test-model kafka-up kafka-down test-uplink test-kafka test-powercut test-uml test-device test-flash test-outage bench bench-ingress bench-forward bench-log
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -135,6 +135,9 @@ test-attack: ## bad packets, slow clients and no file descriptors against a runn
 
 test-storm: ## the same and more: 10,000 devices at once, 128 MB, FUZZTIME of random packets (root; 6 minutes)
 	FUZZTIME=$(FUZZTIME) $(GO) test -tags attack -count=1 -timeout 60m -v ./ingest/attack/
+
+test-newcomers: ## 10,000 devices come at once with tokens or certificates: what the acks of the others take (root; 6 minutes)
+	$(GO) test -tags attack -count=1 -timeout 60m -v -run '^Test(Token|Certificate)Storm$$' ./ingest/attack/
 
 test-clients: ## the MQTT clients of others against a node: mosquitto, and paho and mqtt.js in four languages
 	ingest/clients/install.sh

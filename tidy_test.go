@@ -46,9 +46,10 @@ var layers = map[string][]string{
 	"ingest/route":   {"."},
 	"ingest/topic":   {},
 	"ingest/session": {".", "log/record", "ingest/topic"},
-	"ingest/auth":    {"github.com/golang-jwt/jwt/v5", "golang.org/x/crypto/argon2"},
+	"ingest/gate":    {},
+	"ingest/auth":    {"ingest/gate", "github.com/golang-jwt/jwt/v5", "golang.org/x/crypto/argon2"},
 	"ingest": {
-		".", "log/record", "ingest/auth", "ingest/packet", "ingest/session", "ingest/topic",
+		".", "log/record", "ingest/auth", "ingest/gate", "ingest/packet", "ingest/session", "ingest/topic",
 		"github.com/mochi-mqtt/server/v2/packets", "github.com/coder/websocket", "golang.org/x/sys/unix",
 	},
 

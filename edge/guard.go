@@ -5,16 +5,17 @@ import (
 
 	"github.com/tributary-edge/tributary/edge/config"
 	"github.com/tributary-edge/tributary/ingest/auth"
+	"github.com/tributary-edge/tributary/ingest/gate"
 )
 
 // openGuard reads who may connect. A file that is wrong is an error: a node whose
 // rules cannot be read lets nobody in, so it does not start.
-func openGuard(m *config.MQTT) (*auth.Guard, error) {
+func openGuard(m *config.MQTT, places *gate.Gate) (*auth.Guard, error) {
 	g, err := auth.Open(auth.Options{
 		AllowAnonymous: m.AnonymousMayConnect(), PasswordFile: m.PasswordFile, ACLFile: m.ACLFile,
 		CertFile: m.TLSCertFile, KeyFile: m.TLSKeyFile, ClientCAFile: m.TLSClientCAFile, CRLFile: m.TLSCRLFile,
 		CertificateUser: m.CertificateUser, ClientIDBinding: m.ClientIDIs,
-		JWT: auth.JWTOptions{KeysFile: m.JWTKeysFile, Issuer: m.JWTIssuer, Audience: m.JWTAudience},
+		JWT: auth.JWTOptions{KeysFile: m.JWTKeysFile, Issuer: m.JWTIssuer, Audience: m.JWTAudience}, Gate: places,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("%w; nothing was started: correct the file, or take its key out of [mqtt]", err)

@@ -20,6 +20,7 @@ import (
 	"github.com/tributary-edge/tributary/edge/config"
 	"github.com/tributary-edge/tributary/ingest"
 	"github.com/tributary-edge/tributary/ingest/auth"
+	"github.com/tributary-edge/tributary/ingest/gate"
 	"github.com/tributary-edge/tributary/ingest/route"
 	"github.com/tributary-edge/tributary/log/clock"
 	"github.com/tributary-edge/tributary/log/disk"
@@ -159,14 +160,15 @@ func (n *Node) openLog() error {
 func (n *Node) openDoor(ctx context.Context) error {
 	n.reader = &ledgerReader{log: n.log}
 	n.up = newUplinkState(n.started, n.logger)
-	guard, err := openGuard(&n.cfg.MQTT)
+	places := gate.New(gate.Places())
+	guard, err := openGuard(&n.cfg.MQTT, places)
 	if err != nil {
 		return err
 	}
 	n.guard = guard
 	door, err := ingest.New(ingest.Options{
 		Listen: n.cfg.MQTT.Listen, ListenTLS: n.cfg.MQTT.ListenTLS, ListenWS: n.cfg.MQTT.ListenWS, ListenWSS: n.cfg.MQTT.ListenWSS, TLS: guard.TLS(),
-		Log: n.log, Reader: n.reader, Router: router{n.cfg.Table}, Guard: guard, Version: Version,
+		Log: n.log, Reader: n.reader, Router: router{n.cfg.Table}, Guard: guard, Gate: places, Version: Version,
 		IsFull:     func(err error) bool { return errors.As(err, new(*store.FullError)) },
 		DeadLetter: n.cfg.DefaultRoute.DeadLetter,
 		MaxClients: n.cfg.MQTT.MaxClients, MaxPacketBytes: n.cfg.MQTT.MaxPacketBytes, ReceiveMaximum: int(n.cfg.MQTT.ReceiveMaximum), MaxTopicLevels: n.cfg.MQTT.MaxTopicLevels,

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tributary-edge/tributary/ingest/auth"
+	"github.com/tributary-edge/tributary/ingest/gate"
 	"github.com/tributary-edge/tributary/ingest/packet"
 	"github.com/tributary-edge/tributary/log/record"
 )
@@ -43,15 +44,16 @@ type conn struct {
 	expiry    *time.Timer // ends the connection with the token or certificate that it came with; nil: none
 
 	// Touched by the reader alone.
-	deadline time.Time // the read deadline that is set
-	patient  bool      // the deadline for the CONNECT was replaced, by that or by none
-	rec      record.Record
-	pidBytes [2]byte
-	scratch  []byte
-	routes   map[string]*routed
-	aliases  [][]byte // topic by alias, index alias-1
-	rate     bucket
-	recent   *recent // QoS 1 messages
+	connectBy time.Time // the deadline before the CONNECT
+	deadline  time.Time // the read deadline that is set after it
+	patient   bool      // the deadline for the CONNECT was replaced, by that or by none
+	rec       record.Record
+	pidBytes  [2]byte
+	scratch   []byte
+	routes    map[string]*routed
+	aliases   [][]byte // topic by alias, index alias-1
+	rate      bucket
+	recent    *recent // QoS 1 messages
 
 	// Touched by the delivery alone.
 	batch   []byte // QoS 0 messages to be handed over
@@ -86,7 +88,8 @@ type conn struct {
 }
 
 func newConn(d *Door, nc net.Conn) *conn {
-	c := &conn{nc: nc, door: d, in: newInput(nc, d.room, d.turns), max: d.opt.ReceiveMaximum, stopped: make(chan struct{})}
+	c := &conn{nc: nc, door: d, max: d.opt.ReceiveMaximum, stopped: make(chan struct{})}
+	c.in = newInput(nc, d.room, func() (gate.Place, error) { return c.awaitPlace(gate.Connect) })
 	c.cond.L = &c.mu
 	return c
 }

@@ -3,8 +3,8 @@
 // who subscribed are given what others publish.
 //
 // The parts, in the way of a message: listen.go and limits.go let connections
-// in; input.go, output.go and flush.go are the socket, cut into packets, with
-// writes that never block; serve.go reads a connection to its end, connect.go and
+// in, newcomer.go a few at a time; input.go, output.go and flush.go are the socket,
+// cut into packets, with writes that never block; serve.go reads a connection to its end, connect.go and
 // session.go give it its session, recheck.go ends what new rules do not let in;
 // publish.go takes a PUBLISH to the log and committed.go answers it; qos2.go and
 // qos2_replay.go remember packet ids; headers.go and outgoing.go turn a message
@@ -19,13 +19,13 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/tributary-edge/tributary"
 	"github.com/tributary-edge/tributary/ingest/auth"
+	"github.com/tributary-edge/tributary/ingest/gate"
 	"github.com/tributary-edge/tributary/ingest/session"
 	"github.com/tributary-edge/tributary/log/record"
 )
@@ -96,6 +96,7 @@ type Options struct {
 	Guard      Guard
 	IsFull     func(error) bool // whether an error of Log.Append means: no room
 	DeadLetter string           // the stream for what Router refuses
+	Gate       *gate.Gate       // gives out the places for handshakes and CONNECTs, and should for the Guard too; default: one of its own
 
 	MaxClients     int // connections at once; default 10,000
 	MaxPacketBytes int // the largest MQTT packet taken; default 1 MiB
@@ -123,7 +124,9 @@ type Options struct {
 	// connections; default 1,024.
 	ReceiveMaximum int
 
-	ConnectTimeout time.Duration // from accept to a complete CONNECT; default 5 s, and three times that with TLS
+	// ConnectTimeout is from accept to a complete CONNECT, but for the time that
+	// the client waits for others; default 5 s, and three times that with TLS.
+	ConnectTimeout time.Duration
 	DrainTimeout   time.Duration // how long Run waits, when it ends, for what is appended to become durable; default 5 s
 
 	// ServerReference is where MQTT 5 clients are told to go when Run ends: MQTT 5,
@@ -163,6 +166,9 @@ func (o Options) withDefaults() (Options, error) {
 	setDefault(&o.Sessions.MaxSessions, sessionsPerClient*o.MaxClients)
 	if o.SessionExpirySeconds == 0 {
 		o.SessionExpirySeconds = neverExpires
+	}
+	if o.Gate == nil {
+		o.Gate = gate.New(gate.Places())
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -208,10 +214,9 @@ type Door struct {
 	flusher  flusher
 	barriers barriers
 
-	turns          chan struct{} // a place for each newcomer that reads its CONNECT
-	room           *room         // for large packets on their way
-	maxConnections int           // open at once; set by New
-	sockets        atomic.Int64  // accepted and not closed
+	room           *room        // for large packets on their way
+	maxConnections int          // open at once; set by New
+	sockets        atomic.Int64 // accepted and not closed
 
 	mu      sync.Mutex // guards what follows; Committed never takes it
 	addrs   []net.Addr
@@ -236,7 +241,6 @@ func New(o Options) (*Door, error) {
 		q2:        newQoS2(o.ReceiveMaximum),
 		recents:   newRecents(),
 		sessions:  session.NewStore(o.Sessions),
-		turns:     make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)),
 		room:      newRoom(),
 		listen:    listenTCP,
 		ready:     make(chan struct{}),

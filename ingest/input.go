@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/tributary-edge/tributary/ingest/gate"
 	"github.com/tributary-edge/tributary/ingest/packet"
 )
 
@@ -39,11 +40,11 @@ type input struct {
 	buf   []byte // buf[at:] is read and not taken; nil while nothing is
 	at    int
 
-	raw    syscall.RawConn   // nil: nc is not a plain socket
-	pooled *[readBytes]byte  // what buf is of; nil: not of this pool
-	first  *[firstBytes]byte // the same
-	turns  chan struct{}     // full while others read and check their CONNECT; see endTurn
-	myTurn bool
+	raw    syscall.RawConn            // nil: nc is not a plain socket
+	pooled *[readBytes]byte           // what buf is of; nil: not of this pool
+	first  *[firstBytes]byte          // the same
+	enter  func() (gate.Place, error) // waits for a place to read and check the CONNECT; see endTurn
+	place  gate.Place
 	room   *room // for packets that are not whole yet
 	held   int   // bytes taken from room
 	try    func(fd uintptr) bool
@@ -51,8 +52,8 @@ type input struct {
 	err    error
 }
 
-func newInput(nc net.Conn, r *room, turns chan struct{}) *input {
-	in := &input{nc: nc, max: maxConnectBytes, room: r, turns: turns}
+func newInput(nc net.Conn, r *room, enter func() (gate.Place, error)) *input {
+	in := &input{nc: nc, max: maxConnectBytes, room: r, enter: enter}
 	if sc, ok := nc.(syscall.Conn); ok {
 		if raw, err := sc.SyscallConn(); err == nil {
 			in.raw, in.try = raw, in.tryRead
@@ -117,9 +118,10 @@ func (in *input) fill() error {
 // tryRead reads without waiting. When there is nothing to read, a buffer from
 // the pool goes back before the wait.
 func (in *input) tryRead(fd uintptr) bool {
-	if !in.known && !in.myTurn {
-		in.turns <- struct{}{}
-		in.myTurn = true
+	if !in.known && !in.place.Taken() {
+		if in.place, in.err = in.enter(); in.err != nil {
+			return true
+		}
 	}
 	switch {
 	case in.buf != nil:
@@ -152,12 +154,7 @@ func (in *input) tryRead(fd uintptr) bool {
 // few wait for their turn, holding nothing: in the queue for a processor they would
 // be in the way of those who accept, and of the messages of those who are connected.
 // Whoever has the turn calls this before it waits for anything.
-func (in *input) endTurn() {
-	if in.myTurn {
-		<-in.turns
-		in.myTurn = false
-	}
-}
+func (in *input) endTurn() { in.place.Leave() }
 
 // rest is called before a wait: nobody holds a large buffer for a few bytes.
 func (in *input) rest() {

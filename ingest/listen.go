@@ -70,7 +70,7 @@ func (d *Door) acceptPlain(ctx context.Context, l net.Listener) {
 }
 
 func (d *Door) acceptTLS(ctx context.Context, l net.Listener) {
-	d.accept(ctx, l, func(nc net.Conn) { d.EstablishConnection(tls.Server(nc, d.opt.TLS)) })
+	d.accept(ctx, l, func(nc net.Conn) { d.EstablishConnection(tls.Server(&newcomer{Conn: nc}, d.opt.TLS)) })
 }
 
 // accept serves what comes in until the listener is closed and all its

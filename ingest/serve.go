@@ -1,7 +1,6 @@
 package ingest
 
 import (
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -34,7 +33,8 @@ func (d *Door) EstablishConnection(nc net.Conn) {
 		return
 	}
 	defer d.serving.Done()
-	_ = nc.SetReadDeadline(time.Now().Add(d.patienceWith(nc)))
+	c.connectBy = time.Now().Add(d.patienceWith(nc))
+	_ = nc.SetDeadline(c.connectBy)
 	err := d.serve(c)
 	c.in.release()
 	if c.expiry != nil {
@@ -50,18 +50,6 @@ func (d *Door) EstablishConnection(nc net.Conn) {
 	}
 }
 
-// patienceWith returns how long a newcomer has for its CONNECT. A small device takes
-// seconds for a TLS handshake.
-func (d *Door) patienceWith(nc net.Conn) time.Duration {
-	if _, secure := nc.(*tls.Conn); secure {
-		return handshakes * d.opt.ConnectTimeout
-	}
-	return d.opt.ConnectTimeout
-}
-
-// handshakes is how many times longer a newcomer has that comes with TLS.
-const handshakes = 3
-
 // serve reads the connection to its end. A packet that makes us panic ends this
 // connection and nothing else (S1).
 func (d *Door) serve(c *conn) (err error) {
@@ -74,6 +62,9 @@ func (d *Door) serve(c *conn) (err error) {
 			err = errPanicked
 		}
 	}()
+	if err := c.shakeHands(); err != nil {
+		return err
+	}
 	frame, err := c.read()
 	if err != nil {
 		return err

@@ -6,7 +6,6 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
@@ -109,110 +108,6 @@ func (p *pki) tokens(t *testing.T, devices int) []string {
 		all[i] = text
 	}
 	return all
-}
-
-// publishers are connected devices that publish, each with one message in flight.
-type publishers []*bystander
-
-// standMany connects 100 publishers, each with 20 messages a second.
-func standMany(t *testing.T, n *node, helloOf func(i int) hello) publishers {
-	t.Helper()
-	var all publishers
-	for i := range 100 {
-		all = append(all, stand(t, n, helloOf(i), 50*time.Millisecond))
-	}
-	return all
-}
-
-// leave ends them, and returns how long their acks took.
-func (p publishers) leave(t *testing.T) (acks latencies) {
-	t.Helper()
-	for _, b := range p {
-		close(b.end)
-	}
-	for _, b := range p {
-		<-b.done
-		_ = b.c.Close()
-		if b.err != nil {
-			t.Errorf("a connected device was not answered: %v", b.err)
-		}
-		acks = append(acks, b.acks...)
-	}
-	return acks
-}
-
-// compareAcks measures the acks of connected devices while nothing happens, and
-// while crowd runs, which must not make their p99 more than three times as long.
-// Other work on this machine can: so the best of three rounds counts.
-func compareAcks(t *testing.T, n *node, helloOf func(i int) hello, crowd func() (what string, leave func())) {
-	t.Helper()
-	const rounds, quietFor = 3, 5 * time.Second
-	best := 1e9
-	for range rounds {
-		quiet := standMany(t, n, helloOf)
-		pass(quietFor)
-		before := quiet.leave(t)
-		busy := standMany(t, n, helloOf)
-		what, leave := crowd()
-		during := busy.leave(t)
-		leave()
-		ratio := float64(during.at(0.99)) / float64(before.at(0.99))
-		t.Logf("%s: acks quiet: %v; meanwhile: %v; p99 x %.2f, RSS %s; load %s", what, before, during, ratio, mb(n.rss(t)), load())
-		best = min(best, ratio)
-	}
-	if best > 3 {
-		t.Errorf("the acks of connected devices have a p99 %.1f times that of a quiet node; 3 is allowed", best)
-	}
-}
-
-// TestTokenStorm has 10,000 devices connect at once, each with a token.
-func TestTokenStorm(t *testing.T) {
-	long(t)
-	devices := setting(t, "DEVICES", 10_000)
-	needFiles(t, devices+1000)
-	p := newPKI(t)
-	tokens := p.tokens(t, devices+100)
-	n := startNode(t, setup{mqtt: fmt.Sprintf("max_clients = %d\njwt_keys_file = %q", devices+200, p.path("token.pub"))})
-	compareAcks(t, n,
-		func(i int) hello {
-			return hello{id: fmt.Sprintf("publisher-%d", i), user: "x", password: tokens[devices+i]}
-		},
-		func() (string, func()) {
-			c := newCrowd(t, n.plain, devices, func(i int) []byte {
-				return hello{id: fmt.Sprintf("device-%05d", i), user: "x", password: tokens[i], keepAliveSeconds: 60}.packet()
-			})
-			took, err := c.connect()
-			if err != nil {
-				t.Fatal(err)
-			}
-			return fmt.Sprintf("%d devices with tokens in %v, %d retries", devices, took.Round(time.Millisecond), c.retries), c.drop
-		})
-}
-
-// TestCertificateStorm has 10,000 devices connect, each with a full handshake and
-// a client certificate.
-func TestCertificateStorm(t *testing.T) {
-	long(t)
-	devices := setting(t, "DEVICES", 10_000)
-	needFiles(t, devices+1000)
-	p := newPKI(t)
-	mqtt := p.serverLines() + fmt.Sprintf("\nmax_clients = %d\ntls_client_ca_file = %q\nallow_anonymous = true", devices+200, p.path("ca.crt"))
-	n := startNode(t, setup{mqtt: mqtt, tls: true})
-	config := &tls.Config{
-		RootCAs: p.pool, ServerName: "localhost",
-		Certificates: []tls.Certificate{{Certificate: [][]byte{p.issue(t, "device", false).Raw}, PrivateKey: p.key}},
-	}
-	compareAcks(t, n,
-		func(i int) hello { return hello{id: fmt.Sprintf("publisher-%d", i)} },
-		func() (string, func()) {
-			start := time.Now()
-			clients := enterTLS(t, n.tls, devices, config)
-			return fmt.Sprintf("%d devices with certificates in %v", devices, time.Since(start).Round(time.Millisecond)), func() {
-				for _, c := range clients {
-					_ = c.Close()
-				}
-			}
-		})
 }
 
 // TestPasswordStorm has many clients come with passwords at once: two are checked

@@ -79,7 +79,11 @@ func mustEnter(t *testing.T, address string, h hello) *client {
 
 // ask sends a packet and returns the n bytes of its answer.
 func (c *client) ask(packet []byte, n int) ([]byte, error) {
-	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
+	return c.askWithin(patience, packet, n)
+}
+
+func (c *client) askWithin(limit time.Duration, packet []byte, n int) ([]byte, error) {
+	if err := c.SetDeadline(time.Now().Add(limit)); err != nil {
 		return nil, err
 	}
 	if _, err := c.Write(packet); err != nil {

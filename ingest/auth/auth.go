@@ -6,14 +6,16 @@
 package auth
 
 import (
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/tributary-edge/tributary/ingest/gate"
 )
 
 // Credentials are what a CONNECT carries.
@@ -86,6 +88,9 @@ type Options struct {
 	// name cannot connect then. With either, anonymous clients may only leave the
 	// client id empty. An empty one, which the server fills, is always good.
 	ClientIDBinding string
+
+	// Gate gives out the places to check tokens and passwords; nil: one of its own.
+	Gate *gate.Gate
 }
 
 // JWTOptions say which tokens count as a password.
@@ -103,8 +108,7 @@ type JWTOptions struct {
 // from many goroutines at once.
 type Guard struct {
 	options Options
-	gate    *gate
-	tokens  chan struct{} // a place for each token that is being verified
+	checks  *checks // of passwords
 	state   atomic.Pointer[state]
 	reload  sync.Mutex // one Reload at a time
 }
@@ -127,7 +131,10 @@ func Open(o Options) (*Guard, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
-	g := &Guard{options: o, gate: newGate(), tokens: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))}
+	if o.Gate == nil {
+		o.Gate = gate.New(gate.Places())
+	}
+	g := &Guard{options: o, checks: newChecks()}
 	s, err := load(&g.options)
 	if err != nil {
 		return nil, fmt.Errorf("who may connect is not known, so nobody may: %w", err)
@@ -170,7 +177,7 @@ func (g *Guard) Reload() error {
 func (g *Guard) install(s *state, generation uint64) {
 	s.generation = generation
 	if s.tls != nil {
-		s.tls.config.VerifyConnection = g.VerifyConnection
+		s.tls.config.VerifyConnection = func(cs tls.ConnectionState) error { return g.verifyHandshake(s.tls, cs) }
 	}
 	g.state.Store(s)
 }

@@ -3,6 +3,8 @@ package auth
 import (
 	"context"
 	"strings"
+
+	"github.com/tributary-edge/tributary/ingest/gate"
 )
 
 // Authenticate finds out who a client is. Its error is a *Refusal, and says why
@@ -46,17 +48,14 @@ func (g *Guard) identify(ctx context.Context, s *state, c *Credentials) (Identit
 	return Identity{}, nil
 }
 
-// checkToken verifies a token. When thousands come at once, the others wait here,
-// and not in the queue for a processor, where the messages of those who are
-// connected would wait behind them.
+// checkToken verifies a token, when the gate has a place for it.
 func (g *Guard) checkToken(ctx context.Context, s *state, c *Credentials) (Identity, error) {
-	select {
-	case g.tokens <- struct{}{}:
-		defer func() { <-g.tokens }()
-		return g.options.JWT.identity(s.keys, c.Password)
-	case <-ctx.Done():
-		return Identity{}, refuse(Busy, "the server ended while a token waited for its check")
+	place, err := g.options.Gate.Enter(ctx, gate.Token, c.Remote)
+	if err != nil {
+		return Identity{}, refuse(Busy, "a token waited for its check: %v", err)
 	}
+	defer place.Leave()
+	return g.options.JWT.identity(s.keys, c.Password)
 }
 
 // checkPassword returns nil if the password is that of the user. That a user is
@@ -66,10 +65,17 @@ func (g *Guard) checkPassword(ctx context.Context, s *state, c *Credentials) err
 	if s.verified.has(known) {
 		return nil
 	}
-	if err := g.gate.enter(ctx, c.Remote); err != nil {
+	if err := g.checks.enter(ctx, c.Remote); err != nil {
 		return err
 	}
-	defer g.gate.leave()
+	defer g.checks.leave()
+	ctx, cancel := context.WithTimeout(ctx, longestWait)
+	defer cancel()
+	place, err := g.options.Gate.Enter(ctx, gate.Password, c.Remote)
+	if err != nil {
+		return refuse(Busy, "a password waited for its check: %v", err)
+	}
+	defer place.Leave()
 	secret, isUser := s.passwords.find(c.Username)
 	isRight := secret.matches(c.Password)
 	switch {

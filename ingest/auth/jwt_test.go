@@ -84,7 +84,7 @@ func pemOf(t *testing.T, keys ...crypto.PublicKey) []byte {
 	return all
 }
 
-func write(t *testing.T, name string, content []byte) (path string) {
+func write(t testing.TB, name string, content []byte) (path string) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), name)
 	if err := os.WriteFile(path, content, 0o600); err != nil {

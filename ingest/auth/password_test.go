@@ -181,7 +181,7 @@ func TestUnknownUserCostsACheck(t *testing.T) {
 // S1: password checks that wait are bounded, in number, by address, and in time.
 func TestBusy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := newGate()
+		g := newChecks()
 		for range checksAtOnce {
 			if err := g.enter(t.Context(), "10.0.0.1"); err != nil {
 				t.Fatal(err)
@@ -268,7 +268,7 @@ func TestCacheNeedsNoCheck(t *testing.T) {
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
 	for range checksAtOnce {
-		if err := g.gate.enter(t.Context(), ""); err != nil {
+		if err := g.checks.enter(t.Context(), ""); err != nil {
 			t.Fatal(err)
 		}
 	}

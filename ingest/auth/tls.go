@@ -61,13 +61,28 @@ func (g *Guard) VerifyConnection(cs tls.ConnectionState) error {
 	for _, c := range cs.PeerCertificates[1:] {
 		intermediates.AddCert(c)
 	}
-	// Again, because a session may be resumed that began under older files.
 	chains, err := cs.PeerCertificates[0].Verify(x509.VerifyOptions{
 		Roots: t.clients, Intermediates: intermediates, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 	})
 	if err != nil {
 		return err
 	}
+	return t.checkAnyRevoked(chains)
+}
+
+// verifyHandshake is VerifyConnection at the end of a handshake that began when t
+// was in force. TLS has verified the chains of a new session; those of one that is
+// resumed may be as old as its ticket.
+func (g *Guard) verifyHandshake(t *trust, cs tls.ConnectionState) error {
+	if cs.DidResume || t.clients == nil || g.state.Load().tls != t {
+		return g.VerifyConnection(cs)
+	}
+	return t.checkAnyRevoked(cs.VerifiedChains)
+}
+
+// checkAnyRevoked returns nil if one of the chains is good.
+func (t *trust) checkAnyRevoked(chains [][]*x509.Certificate) error {
+	err := errors.New("the client has no certificate that was verified")
 	for _, chain := range chains {
 		if err = t.checkRevoked(chain); err == nil {
 			return nil

@@ -25,7 +25,7 @@ type signer struct {
 	next        int64 // serial number
 }
 
-func newSigner(t *testing.T, name string) *signer {
+func newSigner(t testing.TB, name string) *signer {
 	t.Helper()
 	s := &signer{}
 	s.certificate, s.key = s.issue(t, &x509.Certificate{
@@ -35,7 +35,7 @@ func newSigner(t *testing.T, name string) *signer {
 }
 
 // issue signs a certificate; the first one signs itself.
-func (s *signer) issue(t *testing.T, c *x509.Certificate) (*x509.Certificate, *ecdsa.PrivateKey) {
+func (s *signer) issue(t testing.TB, c *x509.Certificate) (*x509.Certificate, *ecdsa.PrivateKey) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -61,7 +61,7 @@ func (s *signer) issue(t *testing.T, c *x509.Certificate) (*x509.Certificate, *e
 	return made, key
 }
 
-func (s *signer) client(t *testing.T, name string) (*x509.Certificate, tls.Certificate) {
+func (s *signer) client(t testing.TB, name string) (*x509.Certificate, tls.Certificate) {
 	t.Helper()
 	c, key := s.issue(t, &x509.Certificate{
 		Subject: pkix.Name{CommonName: name}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
@@ -94,7 +94,7 @@ type tlsSite struct {
 	roots   *x509.CertPool
 }
 
-func newTLSSite(t *testing.T) *tlsSite {
+func newTLSSite(t testing.TB) *tlsSite {
 	t.Helper()
 	s := newSigner(t, "site")
 	c, key := s.issue(t, &x509.Certificate{DNSNames: []string{"door"}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}})

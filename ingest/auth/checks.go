@@ -13,8 +13,10 @@ const (
 	longestWait    = 10 * time.Second // then the client has given up as well
 )
 
-// A gate lets few password checks run at once.
-type gate struct {
+// Checks are the password checks that run and wait. Each takes memory, and time in
+// which whoever tries passwords is not to be in the way of others; the processor is
+// for the gate to give.
+type checks struct {
 	slots chan struct{}
 
 	mu      sync.Mutex // guards what follows
@@ -22,25 +24,25 @@ type gate struct {
 	from    map[string]int // of waiting, by address
 }
 
-func newGate() *gate {
-	return &gate{slots: make(chan struct{}, checksAtOnce), from: map[string]int{}}
+func newChecks() *checks {
+	return &checks{slots: make(chan struct{}, checksAtOnce), from: map[string]int{}}
 }
 
 // enter returns nil when a check may run; leave ends it.
-func (g *gate) enter(ctx context.Context, remote string) error {
+func (c *checks) enter(ctx context.Context, remote string) error {
 	select {
-	case g.slots <- struct{}{}:
+	case c.slots <- struct{}{}:
 		return nil
 	default:
 	}
-	if !g.queue(remote) {
+	if !c.queue(remote) {
 		return refuse(Busy, "too many password checks wait already")
 	}
-	defer g.unqueue(remote)
+	defer c.unqueue(remote)
 	timer := time.NewTimer(longestWait)
 	defer timer.Stop()
 	select {
-	case g.slots <- struct{}{}:
+	case c.slots <- struct{}{}:
 		return nil
 	case <-timer.C:
 		return refuse(Busy, "waited %v for a password check", longestWait)
@@ -49,24 +51,24 @@ func (g *gate) enter(ctx context.Context, remote string) error {
 	}
 }
 
-func (g *gate) leave() { <-g.slots }
+func (c *checks) leave() { <-c.slots }
 
-func (g *gate) queue(remote string) bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.waiting >= maxWaiting || g.from[remote] >= maxWaitingFrom {
+func (c *checks) queue(remote string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.waiting >= maxWaiting || c.from[remote] >= maxWaitingFrom {
 		return false
 	}
-	g.waiting++
-	g.from[remote]++
+	c.waiting++
+	c.from[remote]++
 	return true
 }
 
-func (g *gate) unqueue(remote string) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.waiting--
-	if g.from[remote]--; g.from[remote] == 0 {
-		delete(g.from, remote)
+func (c *checks) unqueue(remote string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.waiting--
+	if c.from[remote]--; c.from[remote] == 0 {
+		delete(c.from, remote)
 	}
 }
