@@ -177,11 +177,29 @@ func (s *site) copies() (all []view.Holding) {
 	return all
 }
 
+// mostTaken is how many ledgers are taken over at a time: each has a client of Kafka,
+// and a node that was started again and again leaves many.
+const mostTaken = 8
+
+// ofCopies returns how far Kafka is with the copies that this node holds, so that the
+// next start need not ask for each of them.
+func (s *site) ofCopies() (all []tributary.Position) {
+	if s == nil {
+		return nil
+	}
+	for _, c := range s.copies() {
+		if next := s.view.Position(c.Ledger); next > 0 {
+			all = append(all, tributary.Position{Ledger: c.Ledger, Next: next})
+		}
+	}
+	return all
+}
+
 // begin says whether a ledger is to be taken over now, and remembers that it is.
 func (s *site) begin(id tributary.LedgerID) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.taken[id] || time.Now().Before(s.silent[id]) {
+	if s.taken[id] || len(s.taken) >= mostTaken || time.Now().Before(s.silent[id]) {
 		return false
 	}
 	s.taken[id] = true
@@ -206,7 +224,7 @@ func (s *site) finish(ctx context.Context, cfg uplink.Config, id tributary.Ledge
 		return
 	}
 	defer r.Close()
-	part := &following{Reader: r}
+	part := &following{Reader: r, log: n.log, grows: func() bool { return s.view.Written(id, time.Now()) }}
 	err = uplink.Forward(ctx, cfg, part, &taker{site: s, ledger: id, cancel: cancel})
 	if err == nil {
 		err = part.missing
@@ -251,7 +269,9 @@ func (t *taker) State(st uplink.Status) {
 type following struct {
 	*store.Reader
 
-	missing error // what comes next is not here
+	log     *store.Log
+	grows   func() bool // whether somebody writes the ledger
+	missing error       // what comes next is not here
 }
 
 const (
@@ -261,6 +281,9 @@ const (
 
 // Read implements uplink.Source.
 func (f *following) Read(ctx context.Context, from tributary.LSN, maxBytes int) (record.Chunk, error) {
+	if end, _, _ := f.log.CopyEnd(f.Ledger()); from > end { // Kafka has more
+		return record.Chunk{}, io.EOF
+	}
 	for waited := time.Duration(0); ; waited += growEvery {
 		c, err := f.Reader.Read(ctx, from, maxBytes)
 		if err == nil && c.Gap != nil {
@@ -270,7 +293,7 @@ func (f *following) Read(ctx context.Context, from tributary.LSN, maxBytes int) 
 			}
 			return record.Chunk{}, io.EOF
 		}
-		if !errors.Is(err, io.EOF) || waited >= growFor {
+		if !errors.Is(err, io.EOF) || waited >= growFor || !f.grows() {
 			return c, err
 		}
 		select {

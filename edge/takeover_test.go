@@ -131,3 +131,29 @@ func TestDamagedCopyIsNoGap(t *testing.T) {
 		t.Errorf("%d gaps", r.Uplink.Gaps)
 	}
 }
+
+// A1: a gateway holds a part of a ledger that Kafka has all of, and has forgotten how
+// far Kafka is. It finds out, and its log can use the room again.
+func TestCopyThatKafkaIsBeyond(t *testing.T) {
+	a, b := newPair(t, "")
+	a.start()
+	b.join(a)
+	b.start()
+	b.until("the other node", func(r status.Report) bool { return r.Gateways != nil && len(r.Gateways.Peers) == 1 })
+	w := a.connect("device", 1)
+	publish := func(n int) {
+		for i := range n {
+			w.publish(1, 0, uint16(i)+1, "plant/1", fmt.Sprint(i))
+			w.expect(0x40, uint16(i)+1)
+		}
+	}
+	publish(10)
+	b.crash()
+	publish(10) // after a while without a copy
+	a.end()
+	a.start()
+	b.start()
+	b.until("a copy that Kafka has", func(r status.Report) bool {
+		return len(r.Gateways.Copies) > 0 && r.Gateways.Copies[0].Waiting == 0
+	})
+}
