@@ -41,6 +41,7 @@ type site struct {
 	clone   string          // what is known of another process that says it is this node; "" nothing
 	taken   map[tributary.LedgerID]bool
 	silent  map[tributary.LedgerID]time.Time // ledgers that are not to be taken over again before
+	asked   map[tributary.LedgerID]asking
 
 	origins map[tributary.LedgerID]origin // of ledgers that were looked at; takeOver's own
 }
@@ -68,7 +69,7 @@ func (n *Node) openSite() error {
 		node: n, mine: mine, invitations: join.NewInvitations(mine.Authority), view: view.New(n.id.Node, view.Default),
 		hello: peer.Hello{Site: mine.Name, Node: n.id.Node, Boot: n.id.Boots, Nonce: nonce(), Name: n.cfg.Node.Name},
 		taken: map[tributary.LedgerID]bool{}, silent: map[tributary.LedgerID]time.Time{},
-		origins: map[tributary.LedgerID]origin{},
+		asked: map[tributary.LedgerID]asking{}, origins: map[tributary.LedgerID]origin{},
 	}
 	s.keeper = replica.Keeper{Log: copied{n.log, s}, Logger: n.logger, Status: s.heard, Own: s.own, Classify: classify}
 	if n.cfg.Ack.Copies > 0 {

@@ -123,11 +123,43 @@ func (s *site) pulls(of tributary.NodeID) (all []peer.Pull) {
 		if !held {
 			from = position
 		}
-		if h.Durable > max(from, position) {
+		if h.Durable > max(from, position) && s.asks(of, h.Ledger, from, time.Now()) {
 			all = append(all, peer.Pull{Ledger: h.Ledger, From: from})
 		}
 	}
 	return all
+}
+
+// asking is what this node has last asked for of a ledger.
+type asking struct {
+	of   tributary.NodeID
+	from tributary.LSN
+	at   time.Time
+	wait time.Duration
+}
+
+const (
+	askEvery = time.Second
+	askOther = 5 * time.Second // after another peer was asked
+	askRest  = time.Minute     // at most, after what came could not be taken: the log has no room for copies
+)
+
+// asks says whether a peer is to be asked for a ledger from a record on: one after the
+// other, and less and less often while nothing comes of it.
+func (s *site) asks(of tributary.NodeID, id tributary.LedgerID, from tributary.LSN, now time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	was, asked := s.asked[id]
+	wait := askEvery
+	switch since := now.Sub(was.at); {
+	case !asked:
+	case was.of != of && since < askOther, was.from == from && since < was.wait:
+		return false
+	case was.from == from:
+		wait = min(2*was.wait, askRest)
+	}
+	s.asked[id] = asking{of, from, now, wait}
+	return true
 }
 
 // answered takes what a peer answers.
