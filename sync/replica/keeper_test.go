@@ -37,7 +37,7 @@ func (r *endlessReader) Sealed(ctx context.Context, _ tributary.LSN, most int) (
 // devices of both would wait. That it asks for it again and again makes no difference.
 func TestPullHoldsNothingUp(t *testing.T) {
 	s := newSite(t)
-	n := newNode(t, 1, disktest.New(16 << 20), store.Options{}, nil)
+	n := newNode(t, 1, disktest.New(16<<20), store.Options{}, nil)
 	defer n.stop()
 	n.append(t, 10)
 	a, b := net.Pipe()
