@@ -3,10 +3,12 @@ package edge_test
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/tributary-edge/tributary/edge/status"
 )
@@ -156,4 +158,35 @@ func TestCopyThatKafkaIsBeyond(t *testing.T) {
 	b.until("a copy that Kafka has", func(r status.Report) bool {
 		return len(r.Gateways.Copies) > 0 && r.Gateways.Copies[0].Waiting == 0
 	})
+}
+
+// A1: a node that is told to end gets the copies first that what it took waits for, and
+// then answers the devices; without a peer, after the usual while.
+func TestEndsUnderLoad(t *testing.T) {
+	a, b := newPair(t, "")
+	a.start()
+	b.join(a)
+	b.start()
+	a.until("the other node", func(r status.Report) bool { return r.Gateways != nil && len(r.Gateways.Peers) == 1 })
+	w := a.connect("device", 1)
+	go func() {
+		for n := uint16(1); ; n = n%60000 + 1 {
+			if _, err := w.Write(append([]byte{0x32, 2 + 7 + 2 + 1 + 1, 0, 7}, append([]byte("plant/1"), byte(n>>8), byte(n), 0, 'x')...)); err != nil {
+				return
+			}
+		}
+	}()
+	go func() { _, _ = io.Copy(io.Discard, w.r) }() // until the end
+	a.until("records", func(r status.Report) bool { return r.Log.Durable > 500 })
+	began := time.Now()
+	a.end()
+	if took := time.Since(began); took > 4*time.Second {
+		t.Errorf("it took %v to end", took)
+	}
+	b.end()
+	a.start()
+	w = a.connect("device", 1)
+	w.publish(1, 0, 1, "plant/1", "alone")
+	a.until("it to be durable", func(r status.Report) bool { return r.Log.Durable > 1 })
+	a.end()
 }
