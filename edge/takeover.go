@@ -171,6 +171,10 @@ func (s *site) answered(m peer.Message) {
 	}
 }
 
+// mostLinger is how long records of others wait before they go to Kafka: they have
+// waited enough, and who lingers may be fenced before it has sent anything.
+const mostLinger = time.Second
+
 // takeOver forwards the ledgers of others that nobody else forwards (R26). It
 // returns when ctx ends.
 func (s *site) takeOver(ctx context.Context) error {
@@ -179,6 +183,7 @@ func (s *site) takeOver(ctx context.Context) error {
 		return err
 	}
 	cfg.Logger = s.node.logger
+	cfg.Linger = min(cfg.Linger, mostLinger)
 	var all sync.WaitGroup
 	defer all.Wait()
 	all.Go(func() { _ = uplink.Watch(ctx, cfg, s) }) // it ends with ctx; cfg is the uplink's own

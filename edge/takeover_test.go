@@ -190,3 +190,24 @@ func TestEndsUnderLoad(t *testing.T) {
 	a.until("it to be durable", func(r status.Report) bool { return r.Log.Durable > 1 })
 	a.end()
 }
+
+// A1, U1: gateways that let records wait for a long while before they go to Kafka do not
+// take them for forgotten, and fence each other for ever.
+func TestTakeOverDoesNotLinger(t *testing.T) {
+	a, b := newPair(t, "")
+	a.linger, b.linger = "12s", "12s" // longer than it takes until the other takes over
+	a.start()
+	b.join(a)
+	b.start()
+	a.until("the other node", func(r status.Report) bool { return r.Gateways != nil && len(r.Gateways.Peers) == 1 })
+	w := a.connect("device", 1)
+	for n := range uint16(10) {
+		w.publish(1, 0, n+1, "plant/1", fmt.Sprint(n))
+		w.expect(0x40, n+1)
+	}
+	for n, r := range a.committed("mqtt", 10) {
+		if string(r.Value) != fmt.Sprint(n) {
+			t.Fatalf("record %d is %s", n, r.Value)
+		}
+	}
+}
