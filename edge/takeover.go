@@ -21,7 +21,7 @@ import (
 
 // sender returns what this node sends to a peer.
 func (s *site) sender(to tributary.NodeID) *replica.Sender {
-	return &replica.Sender{
+	sender := &replica.Sender{
 		Log:    copied{s.node.log, s},
 		Wanted: func(ledger tributary.LedgerID) bool { return s.keeps(ledger, to) },
 		Acked:  func(ledger tributary.LedgerID) tributary.LSN { return s.acknowledged(ledger) },
@@ -36,6 +36,10 @@ func (s *site) sender(to tributary.NodeID) *replica.Sender {
 		Status: s.says,
 		Answer: s.answered,
 	}
+	if s.acks != nil {
+		sender.Waits = s.acks.Waits
+	}
+	return sender
 }
 
 // keeps says whether a peer is to keep a copy of a ledger of this node: as many do

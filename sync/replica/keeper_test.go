@@ -2,8 +2,12 @@ package replica
 
 import (
 	"context"
+	"errors"
 	"net"
+	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/tributary-edge/tributary"
 	"github.com/tributary-edge/tributary/log/disk/disktest"
@@ -78,4 +82,36 @@ func TestPullHoldsNothingUp(t *testing.T) {
 	}
 	_ = c.Close()
 	<-done
+}
+
+// A1, D2: a write fails while a peer is away that devices wait for. When it is back it
+// gets the rest of the ledger that has ended, and then the next one: nobody waits for
+// ever.
+func TestLedgerEndsWithoutPeer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t)
+		a := newNode(t, 0xa, disktest.New(1<<30), store.Options{}, &Acks{Copies: one})
+		b := newNode(t, 0xb, disktest.New(1<<30), store.Options{}, nil)
+		a.append(t, 10)
+		synctest.Wait()
+		var once sync.Once
+		a.disk.Fail(func(op disktest.Op) (err error) {
+			if op.Kind == "sync" {
+				once.Do(func() { err = errors.New("flash is worn") })
+			}
+			return err
+		})
+		a.append(t, 1)
+		synctest.Wait()
+		a.append(t, 10)
+		synctest.Wait()
+		l := connect(t, s, a, b)
+		time.Sleep(5 * time.Second) //nolint:forbidigo // bubble time
+		if id, waits := a.acks.Waits(); waits {
+			t.Errorf("devices wait for copies of ledger %v; the live one is %v", id, a.Ledger())
+		}
+		l.end(t)
+		a.stop()
+		b.stop()
+	})
 }
