@@ -224,28 +224,30 @@ func (n *Node) Run(ctx context.Context) error {
 	defer stopLog()
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	var logDone, parts sync.WaitGroup
+	siteCtx, stopSite := context.WithCancel(context.WithoutCancel(ctx)) // so does the site: what the door waits for may need a copy
+	defer stopSite()
+	var logDone, siteDone, parts sync.WaitGroup
 	logDone.Go(func() {
 		if err := n.log.Run(logCtx); err != nil {
 			n.logger.Error("the log has failed; devices are refused from now on, what is stored is still forwarded", "error", err)
 		}
 	})
 	errs := make(chan error, 5)
-	part := func(name string, f func(context.Context) error) {
-		parts.Go(func() {
+	begin := func(ctx context.Context, all *sync.WaitGroup, name string, f func(context.Context) error) {
+		all.Go(func() {
 			if err := f(ctx); err != nil && !errors.Is(err, context.Canceled) {
 				errs <- fmt.Errorf("%s: %w", name, err)
 				stop() // one part that cannot go on ends the others, in good order
 			}
 		})
 	}
-	part("uplink", n.forward)
-	part("keep", n.keep)
-	part("admin", n.serveAdmin)
-	part("door", n.serveDevices)
-	part("mdns", n.announceDoor)
+	begin(ctx, &parts, "uplink", n.forward)
+	begin(ctx, &parts, "keep", n.keep)
+	begin(ctx, &parts, "admin", n.serveAdmin)
+	begin(ctx, &parts, "door", n.serveDevices)
+	begin(ctx, &parts, "mdns", n.announceDoor)
 	if n.site != nil {
-		part("site", n.site.run)
+		begin(siteCtx, &siteDone, "site", n.site.run)
 	}
 	select {
 	case <-n.door.Ready():
@@ -253,6 +255,8 @@ func (n *Node) Run(ctx context.Context) error {
 	case <-ctx.Done():
 	}
 	parts.Wait()
+	stopSite()
+	siteDone.Wait()
 	stopLog()
 	logDone.Wait()
 	close(errs)

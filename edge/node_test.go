@@ -3,6 +3,7 @@ package edge_test
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -30,14 +31,15 @@ import (
 
 // A site is one node under test, its data directory and a Kafka.
 type site struct {
-	t     *testing.T
-	dir   string
-	kafka *kfake.Cluster
-	addr  string      // of kafka
-	mqtt  string      // of its section of the configuration
-	extra string      // of the configuration
-	clock *wrongClock // nil: the machine's
-	hurry bool        // to take over what others do not forward
+	t      *testing.T
+	dir    string
+	kafka  *kfake.Cluster
+	addr   string      // of kafka
+	mqtt   string      // of its section of the configuration
+	extra  string      // of the configuration
+	linger string      // [kafka] linger; 10 ms if ""
+	clock  *wrongClock // nil: the machine's
+	hurry  bool        // to take over what others do not forward
 
 	*edge.Node
 
@@ -58,7 +60,7 @@ func newSite(t *testing.T, extra string) *site {
 func (s *site) config() *config.Config {
 	s.t.Helper()
 	text := fmt.Sprintf("[node]\nname = \"n1\"\ndata_dir = %q\n[mqtt]\nlisten = [\"127.0.0.1:0\"]\n%s"+
-		"[kafka]\nbrokers = [%q]\nlinger = \"10ms\"\n%s", s.dir, s.mqtt, s.addr, s.extra)
+		"[kafka]\nbrokers = [%q]\nlinger = %q\n%s", s.dir, s.mqtt, s.addr, cmp.Or(s.linger, "10ms"), s.extra)
 	cfg, problems := config.Parse("test.toml", []byte(text))
 	if cfg == nil {
 		s.t.Fatal(problems)

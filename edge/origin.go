@@ -64,9 +64,9 @@ func (s *site) origin(ctx context.Context, id tributary.LedgerID) origin {
 	return o
 }
 
-// inTurn returns which of the ledgers that are due may be forwarded: those of which
-// no earlier one of the same node lacks something in Kafka, here or at that node
-// (U2). One of which it is not known who wrote it counts as of the same node, unless
+// inTurn returns which of the ledgers that are due may be forwarded: those before which
+// there is none of the same node, here or at a node that is there, of which Kafka lacks
+// something (U2). One of which it is not known who wrote it counts as of the same node, unless
 // it could not be forwarded.
 func (s *site) inTurn(ctx context.Context, due []tributary.LedgerID, held []view.Holding) []tributary.LedgerID {
 	return slices.DeleteFunc(due, func(id tributary.LedgerID) bool {
@@ -80,15 +80,18 @@ func (s *site) inTurn(ctx context.Context, due []tributary.LedgerID, held []view
 				return true
 			}
 		}
-		if !slices.Contains(s.view.There(time.Now()), o.node) {
-			return false
-		}
-		for _, h := range s.view.Holds(o.node) { // in the order in which they came there
-			if h.Ledger == id {
-				break
-			}
-			if s.before(ctx, h, o, true) {
-				return true // this node asks for it
+		for _, n := range s.view.There(time.Now()) {
+			for _, h := range s.view.Holds(n) {
+				if h.Ledger == id && n == o.node {
+					break // they are in the order in which it wrote them
+				}
+				if h.Ledger == id || s.own(h.Ledger) || s.view.Written(h.Ledger, time.Now()) {
+					continue
+				}
+				known := slices.ContainsFunc(held, func(k view.Holding) bool { return k.Ledger == h.Ledger })
+				if s.before(ctx, h, o, n == o.node || !known) {
+					return true // this node asks for it, and learns who wrote it
+				}
 			}
 		}
 		return false

@@ -151,6 +151,9 @@ func (n *Node) recallPositions() error {
 	for _, p := range positions {
 		n.up.recall(p)
 		n.log.Forwarded(p.Ledger, p.Next)
+		if n.site != nil {
+			n.site.view.Moved(p.Ledger, p.Next, n.started)
+		}
 	}
 	return nil
 }
@@ -217,6 +220,7 @@ func (n *Node) save() error {
 		positions = append(positions, tributary.Position{Ledger: live})
 	}
 	held := map[tributary.LedgerID]bool{n.log.Ledger(): true}
+	positions = append(positions, n.site.ofCopies()...)
 	c := meta.Checkpoint{Ledger: ledger, Next: next, State: state.PacketIDs, Sessions: state.Sessions, Retained: state.Retained}
 	for _, l := range n.log.Ledgers() {
 		held[l.ID] = true

@@ -40,6 +40,7 @@ type site struct {
 	clone   string          // what is known of another process that says it is this node; "" nothing
 	taken   map[tributary.LedgerID]bool
 	silent  map[tributary.LedgerID]time.Time // ledgers that are not to be taken over again before
+	asked   map[tributary.LedgerID]asking
 
 	origins map[tributary.LedgerID]origin // of ledgers that were looked at; takeOver's own
 }
@@ -64,10 +65,10 @@ func (n *Node) openSite() error {
 		return fmt.Errorf("[node] site is %q, and this node is one of site %q: nothing was changed; give it that name, or make it one of another site with tributary join", n.cfg.Node.Site, mine.Name)
 	}
 	s := &site{
-		node: n, mine: mine, invitations: join.NewInvitations(mine.Authority), view: view.New(n.id.Node, view.Default),
+		node: n, mine: mine, invitations: join.NewInvitations(mine.Authority), view: view.New(n.id.Node, patience(n.cfg.Kafka.Linger)),
 		hello: peer.Hello{Site: mine.Name, Node: n.id.Node, Boot: n.id.Boots, Nonce: nonce(), Name: n.cfg.Node.Name},
 		taken: map[tributary.LedgerID]bool{}, silent: map[tributary.LedgerID]time.Time{},
-		origins: map[tributary.LedgerID]origin{},
+		asked: map[tributary.LedgerID]asking{}, origins: map[tributary.LedgerID]origin{},
 	}
 	s.keeper = replica.Keeper{Log: copied{n.log, s}, Logger: n.logger, Status: s.heard, Own: s.own, Classify: classify}
 	if n.cfg.Ack.Copies > 0 {
@@ -75,6 +76,14 @@ func (n *Node) openSite() error {
 	}
 	n.site = s
 	return nil
+}
+
+// patience returns how long the position of another node's ledger may stand still. If
+// records linger, it does so for as long as they do, and nothing is wrong.
+func patience(linger time.Duration) view.Patience {
+	p := view.Default
+	p.WriterLives += 2 * linger
+	return p
 }
 
 func nonce() uint64 {

@@ -21,7 +21,7 @@ import (
 
 // sender returns what this node sends to a peer.
 func (s *site) sender(to tributary.NodeID) *replica.Sender {
-	return &replica.Sender{
+	sender := &replica.Sender{
 		Log:    copied{s.node.log, s},
 		Wanted: func(ledger tributary.LedgerID) bool { return s.keeps(ledger, to) },
 		Acked:  func(ledger tributary.LedgerID) tributary.LSN { return s.acknowledged(ledger) },
@@ -36,6 +36,10 @@ func (s *site) sender(to tributary.NodeID) *replica.Sender {
 		Status: s.says,
 		Answer: s.answered,
 	}
+	if s.acks != nil {
+		sender.Waits = s.acks.Waits
+	}
+	return sender
 }
 
 // keeps says whether a peer is to keep a copy of a ledger of this node: as many do
@@ -123,11 +127,43 @@ func (s *site) pulls(of tributary.NodeID) (all []peer.Pull) {
 		if !held {
 			from = position
 		}
-		if h.Durable > max(from, position) {
+		if h.Durable > max(from, position) && s.asks(of, h.Ledger, from, time.Now()) {
 			all = append(all, peer.Pull{Ledger: h.Ledger, From: from})
 		}
 	}
 	return all
+}
+
+// asking is what this node has last asked for of a ledger.
+type asking struct {
+	of   tributary.NodeID
+	from tributary.LSN
+	at   time.Time
+	wait time.Duration
+}
+
+const (
+	askEvery = time.Second
+	askOther = 5 * time.Second // after another peer was asked
+	askRest  = time.Minute     // at most, after what came could not be taken: the log has no room for copies
+)
+
+// asks says whether a peer is to be asked for a ledger from a record on: one after the
+// other, and less and less often while nothing comes of it.
+func (s *site) asks(of tributary.NodeID, id tributary.LedgerID, from tributary.LSN, now time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	was, asked := s.asked[id]
+	wait := askEvery
+	switch since := now.Sub(was.at); {
+	case !asked:
+	case was.of != of && since < askOther, was.from == from && since < was.wait:
+		return false
+	case was.from == from:
+		wait = min(2*was.wait, askRest)
+	}
+	s.asked[id] = asking{of, from, now, wait}
+	return true
 }
 
 // answered takes what a peer answers.
@@ -139,6 +175,10 @@ func (s *site) answered(m peer.Message) {
 	}
 }
 
+// mostLinger is how long records of others wait before they go to Kafka: they have
+// waited enough, and who lingers may be fenced before it has sent anything.
+const mostLinger = time.Second
+
 // takeOver forwards the ledgers of others that nobody else forwards (R26). It
 // returns when ctx ends.
 func (s *site) takeOver(ctx context.Context) error {
@@ -147,6 +187,7 @@ func (s *site) takeOver(ctx context.Context) error {
 		return err
 	}
 	cfg.Logger = s.node.logger
+	cfg.Linger = min(cfg.Linger, mostLinger)
 	var all sync.WaitGroup
 	defer all.Wait()
 	all.Go(func() { _ = uplink.Watch(ctx, cfg, s) }) // it ends with ctx; cfg is the uplink's own
@@ -177,11 +218,29 @@ func (s *site) copies() (all []view.Holding) {
 	return all
 }
 
+// mostTaken is how many ledgers are taken over at a time: each has a client of Kafka,
+// and a node that was started again and again leaves many.
+const mostTaken = 8
+
+// ofCopies returns how far Kafka is with the copies that this node holds, so that the
+// next start need not ask for each of them.
+func (s *site) ofCopies() (all []tributary.Position) {
+	if s == nil {
+		return nil
+	}
+	for _, c := range s.copies() {
+		if next := s.view.Position(c.Ledger); next > 0 {
+			all = append(all, tributary.Position{Ledger: c.Ledger, Next: next})
+		}
+	}
+	return all
+}
+
 // begin says whether a ledger is to be taken over now, and remembers that it is.
 func (s *site) begin(id tributary.LedgerID) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.taken[id] || time.Now().Before(s.silent[id]) {
+	if s.taken[id] || len(s.taken) >= mostTaken || time.Now().Before(s.silent[id]) {
 		return false
 	}
 	s.taken[id] = true
@@ -206,7 +265,7 @@ func (s *site) finish(ctx context.Context, cfg uplink.Config, id tributary.Ledge
 		return
 	}
 	defer r.Close()
-	part := &following{Reader: r}
+	part := &following{Reader: r, log: n.log, grows: func() bool { return s.view.Written(id, time.Now()) }}
 	err = uplink.Forward(ctx, cfg, part, &taker{site: s, ledger: id, cancel: cancel})
 	if err == nil {
 		err = part.missing
@@ -251,7 +310,9 @@ func (t *taker) State(st uplink.Status) {
 type following struct {
 	*store.Reader
 
-	missing error // what comes next is not here
+	log     *store.Log
+	grows   func() bool // whether somebody writes the ledger
+	missing error       // what comes next is not here
 }
 
 const (
@@ -261,6 +322,9 @@ const (
 
 // Read implements uplink.Source.
 func (f *following) Read(ctx context.Context, from tributary.LSN, maxBytes int) (record.Chunk, error) {
+	if end, _, _ := f.log.CopyEnd(f.Ledger()); from > end { // Kafka has more
+		return record.Chunk{}, io.EOF
+	}
 	for waited := time.Duration(0); ; waited += growEvery {
 		c, err := f.Reader.Read(ctx, from, maxBytes)
 		if err == nil && c.Gap != nil {
@@ -270,7 +334,7 @@ func (f *following) Read(ctx context.Context, from tributary.LSN, maxBytes int) 
 			}
 			return record.Chunk{}, io.EOF
 		}
-		if !errors.Is(err, io.EOF) || waited >= growFor {
+		if !errors.Is(err, io.EOF) || waited >= growFor || !f.grows() {
 			return c, err
 		}
 		select {

@@ -3,10 +3,12 @@ package edge_test
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/tributary-edge/tributary/edge/status"
 )
@@ -129,5 +131,83 @@ func TestDamagedCopyIsNoGap(t *testing.T) {
 	}
 	if r := b.Report(); r.Uplink.Gaps > 0 {
 		t.Errorf("%d gaps", r.Uplink.Gaps)
+	}
+}
+
+// A1: a gateway holds a part of a ledger that Kafka has all of, and has forgotten how
+// far Kafka is. It finds out, and its log can use the room again.
+func TestCopyThatKafkaIsBeyond(t *testing.T) {
+	a, b := newPair(t, "")
+	a.start()
+	b.join(a)
+	b.start()
+	b.until("the other node", func(r status.Report) bool { return r.Gateways != nil && len(r.Gateways.Peers) == 1 })
+	w := a.connect("device", 1)
+	publish := func(n int) {
+		for i := range n {
+			w.publish(1, 0, uint16(i)+1, "plant/1", fmt.Sprint(i))
+			w.expect(0x40, uint16(i)+1)
+		}
+	}
+	publish(10)
+	b.crash()
+	publish(10) // after a while without a copy
+	a.end()
+	a.start()
+	b.start()
+	b.until("a copy that Kafka has", func(r status.Report) bool {
+		return len(r.Gateways.Copies) > 0 && r.Gateways.Copies[0].Waiting == 0
+	})
+}
+
+// A1: a node that is told to end gets the copies first that what it took waits for, and
+// then answers the devices; without a peer, after the usual while.
+func TestEndsUnderLoad(t *testing.T) {
+	a, b := newPair(t, "")
+	a.start()
+	b.join(a)
+	b.start()
+	a.until("the other node", func(r status.Report) bool { return r.Gateways != nil && len(r.Gateways.Peers) == 1 })
+	w := a.connect("device", 1)
+	go func() {
+		for n := uint16(1); ; n = n%60000 + 1 {
+			if _, err := w.Write(append([]byte{0x32, 2 + 7 + 2 + 1 + 1, 0, 7}, append([]byte("plant/1"), byte(n>>8), byte(n), 0, 'x')...)); err != nil {
+				return
+			}
+		}
+	}()
+	go func() { _, _ = io.Copy(io.Discard, w.r) }() // until the end
+	a.until("records", func(r status.Report) bool { return r.Log.Durable > 500 })
+	began := time.Now()
+	a.end()
+	if took := time.Since(began); took > 4*time.Second {
+		t.Errorf("it took %v to end", took)
+	}
+	b.end()
+	a.start()
+	w = a.connect("device", 1)
+	w.publish(1, 0, 1, "plant/1", "alone")
+	a.until("it to be durable", func(r status.Report) bool { return r.Log.Durable > 1 })
+	a.end()
+}
+
+// A1, U1: gateways that let records wait for a long while before they go to Kafka do not
+// take them for forgotten, and fence each other for ever.
+func TestTakeOverDoesNotLinger(t *testing.T) {
+	a, b := newPair(t, "")
+	a.linger, b.linger = "12s", "12s" // longer than it takes until the other takes over
+	a.start()
+	b.join(a)
+	b.start()
+	a.until("the other node", func(r status.Report) bool { return r.Gateways != nil && len(r.Gateways.Peers) == 1 })
+	w := a.connect("device", 1)
+	for n := range uint16(10) {
+		w.publish(1, 0, n+1, "plant/1", fmt.Sprint(n))
+		w.expect(0x40, n+1)
+	}
+	for n, r := range a.committed("mqtt", 10) {
+		if string(r.Value) != fmt.Sprint(n) {
+			t.Fatalf("record %d is %s", n, r.Value)
+		}
 	}
 }

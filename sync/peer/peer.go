@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -126,7 +127,7 @@ func greet(ctx context.Context, t *tls.Conn, self Hello, dialed bool) (*Conn, er
 
 // hear reads the Hello of the other side and compares it with its certificate.
 func (c *Conn) hear(t *tls.Conn, self Hello) error {
-	m, err := c.read(maxHello)
+	m, err := c.read(maxHello, func() error { return nil }) // one deadline for all
 	if err != nil {
 		return fmt.Errorf("wait for hello: %w", err)
 	}
@@ -163,10 +164,18 @@ func (c *Conn) Close() error { return c.net.Close() }
 func (c *Conn) Send(m Message) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if err := c.net.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
-		return err
+	c.send = Encode(c.send[:0], m)
+	for rest := c.send; len(rest) > 0; {
+		part := rest[:min(len(rest), bufferBytes)]
+		rest = rest[len(part):]
+		if err := c.net.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
+			return err
+		}
+		if _, err := c.out.Write(part); err != nil {
+			return err
+		}
 	}
-	return c.write(m)
+	return nil
 }
 
 // Flush sends what Send has kept back.
@@ -184,10 +193,7 @@ func (c *Conn) Flush() error {
 // Receive. A peer that is silent for 15 seconds is an error; so is a *RejectError,
 // which is its own. After an error the connection is of no use.
 func (c *Conn) Receive() (Message, error) {
-	if err := c.net.SetReadDeadline(time.Now().Add(silence)); err != nil {
-		return nil, err
-	}
-	m, err := c.read(maxMessage)
+	m, err := c.read(maxMessage, func() error { return c.net.SetReadDeadline(time.Now().Add(silence)) })
 	if r, rejected := m.(*RejectError); rejected && err == nil {
 		return nil, r
 	}
@@ -200,9 +206,13 @@ func (c *Conn) write(m Message) error {
 	return err
 }
 
-// read reads a message of at most limit bytes.
-func (c *Conn) read(limit int) (Message, error) {
+// read reads a message of at most limit bytes. goesOn is called before each part of it
+// is waited for: a long message takes its time on a slow link.
+func (c *Conn) read(limit int, goesOn func() error) (Message, error) {
 	var head [headBytes]byte
+	if err := goesOn(); err != nil {
+		return nil, err
+	}
 	if _, err := io.ReadFull(c.in, head[:]); err != nil {
 		return nil, err
 	}
@@ -210,12 +220,17 @@ func (c *Conn) read(limit int) (Message, error) {
 	if err != nil {
 		return nil, err
 	}
-	if cap(c.buf) < n {
-		c.buf = make([]byte, n)
-	}
-	c.buf = c.buf[:n]
-	if _, err := io.ReadFull(c.in, c.buf); err != nil {
-		return nil, unexpected(err)
+	c.buf = c.buf[:0]
+	for len(c.buf) < n {
+		part := min(n-len(c.buf), bufferBytes)
+		c.buf = slices.Grow(c.buf, part)
+		if err := goesOn(); err != nil {
+			return nil, err
+		}
+		if _, err := io.ReadFull(c.in, c.buf[len(c.buf):len(c.buf)+part]); err != nil {
+			return nil, unexpected(err)
+		}
+		c.buf = c.buf[:len(c.buf)+part]
 	}
 	return Decode(head[4], c.buf)
 }

@@ -267,6 +267,16 @@ func (a *Acks) Peers(ledger tributary.LedgerID) map[tributary.NodeID]tributary.L
 	return nil
 }
 
+// Waits returns the ledger of the oldest group that is held back, if one is.
+func (a *Acks) Waits() (ledger tributary.LedgerID, any bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.queue) == 0 {
+		return ledger, false
+	}
+	return a.queue[0].ledger, true
+}
+
 // State returns whether the node is short, and how many records it has
 // acknowledged while it was, since the start.
 func (a *Acks) State() (short bool, unprotected uint64) {

@@ -42,6 +42,15 @@ type serving struct {
 	echo   *peer.Echo
 	wake   chan struct{}
 	nacked map[tributary.LedgerID]tributary.LSN // where the copy ended when the peer was told so last
+	giving tributary.LedgerID                   // what is being given
+}
+
+// A gift is a ledger that the peer has asked for, while it is given.
+type gift struct {
+	Reader
+
+	id   tributary.LedgerID
+	next tributary.LSN
 }
 
 // Serve answers the peer on c until the connection ends or ctx does; then it
@@ -212,9 +221,14 @@ func (s *serving) signal() {
 // maxPulls is how many requests a peer may have waiting.
 const maxPulls = 1 << 10
 
+// pull notes what the peer asks for. It asks again each second: what it is being given,
+// or will be, is not given twice.
 func (s *serving) pull(m peer.Pull) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if m.Ledger == s.giving || slices.ContainsFunc(s.pulls, func(p peer.Pull) bool { return p.Ledger == m.Ledger }) {
+		return nil
+	}
 	if len(s.pulls) >= maxPulls {
 		return fmt.Errorf("the peer has asked for %d ledgers and not waited for an answer", maxPulls)
 	}
@@ -225,6 +239,8 @@ func (s *serving) pull(m peer.Pull) error {
 
 // answer says what there is to say, until the connection or ctx ends.
 func (s *serving) answer(ctx context.Context) error {
+	var given *gift
+	defer func() { given.close() }()
 	for {
 		select {
 		case <-s.wake:
@@ -232,7 +248,14 @@ func (s *serving) answer(ctx context.Context) error {
 			return ctx.Err()
 		}
 		for {
-			said, err := s.answerOnce(ctx)
+			said, err := s.answerOnce()
+			if err == nil && given == nil {
+				given, err = s.begin()
+			}
+			if err == nil && given != nil {
+				said = true
+				given, err = s.give(ctx, given)
+			}
 			if err != nil {
 				return err
 			}
@@ -246,16 +269,11 @@ func (s *serving) answer(ctx context.Context) error {
 	}
 }
 
-// answerOnce says all that is quickly said, and then gives what was asked for.
-func (s *serving) answerOnce(ctx context.Context) (said bool, err error) {
+// answerOnce says all that is quickly said.
+func (s *serving) answerOnce() (said bool, err error) {
 	s.mu.Lock()
 	news, nacks, echo := s.news, s.nacks, s.echo
 	s.news, s.nacks, s.echo = map[tributary.LedgerID]bool{}, nil, nil
-	var pull *peer.Pull
-	if len(s.pulls) > 0 {
-		pull = &s.pulls[0]
-		s.pulls = s.pulls[1:]
-	}
 	s.mu.Unlock()
 	if echo != nil {
 		if err := s.conn.Send(echo); err != nil {
@@ -276,34 +294,50 @@ func (s *serving) answerOnce(ctx context.Context) (said bool, err error) {
 			return true, err
 		}
 	}
-	if pull != nil {
-		err = s.give(ctx, pull)
-	}
-	return len(news)+len(nacks) > 0 || echo != nil || pull != nil, err
+	return len(news)+len(nacks) > 0 || echo != nil, nil
 }
 
-// give sends what this node has of a ledger, from a record on.
-func (s *serving) give(ctx context.Context, m *peer.Pull) error {
+// begin begins to give what the peer has asked for next, or returns nil.
+func (s *serving) begin() (*gift, error) {
+	s.mu.Lock()
+	s.giving = tributary.LedgerID{}
+	if len(s.pulls) == 0 {
+		s.mu.Unlock()
+		return nil, nil //nolint:nilnil // nothing was asked for
+	}
+	m := s.pulls[0]
+	s.pulls = s.pulls[1:]
+	s.giving = m.Ledger
+	s.mu.Unlock()
 	if m.Ledger == s.Log.Ledger() { // it is streamed to those who keep it
-		return s.conn.Send(&peer.End{Ledger: m.Ledger, Position: s.Log.Position(m.Ledger)})
+		return nil, s.conn.Send(&peer.End{Ledger: m.Ledger, Position: s.Log.Position(m.Ledger)})
 	}
 	r, err := s.Log.Read(m.Ledger)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer r.Close()
-	from := max(m.From, r.Base())
-	for {
-		all, err := r.Sealed(ctx, from, batchBytes)
-		if err != nil { // the end, a hole, or a record that is not where a group starts: this node has no more to give
-			break
-		}
-		for i := range all {
-			if err := s.conn.Send(&peer.Pulled{Ledger: m.Ledger, Codec: all[i].Codec, Sealed: all[i].Bytes}); err != nil {
-				return err
-			}
-		}
-		from = all[len(all)-1].Next()
+	return &gift{r, m.Ledger, max(m.From, r.Base())}, nil
+}
+
+// give sends the next part of what this node has of a ledger: between two parts it
+// says what others wait for. It returns nil after the last.
+func (s *serving) give(ctx context.Context, g *gift) (*gift, error) {
+	all, err := g.Sealed(ctx, g.next, batchBytes)
+	if err != nil { // the end, a hole, or a record that is not where a group starts: this node has no more to give
+		g.close()
+		return nil, s.conn.Send(&peer.End{Ledger: g.id, Position: s.Log.Position(g.id)})
 	}
-	return s.conn.Send(&peer.End{Ledger: m.Ledger, Position: s.Log.Position(m.Ledger)})
+	for i := range all {
+		if err := s.conn.Send(&peer.Pulled{Ledger: g.id, Codec: all[i].Codec, Sealed: all[i].Bytes}); err != nil {
+			return g, err
+		}
+	}
+	g.next = all[len(all)-1].Next()
+	return g, nil
+}
+
+func (g *gift) close() {
+	if g != nil {
+		g.Reader.Close()
+	}
 }

@@ -148,6 +148,9 @@ func connect(t *testing.T, s *site, from, to *node) *link {
 		Status:   func() *peer.Status { return &peer.Status{} },
 		Answer:   func(peer.Message) {},
 	}
+	if from.acks != nil {
+		sender.Waits = from.acks.Waits
+	}
 	go func() { l.sent <- sender.Run(context.Background(), c) }()
 	return l
 }

@@ -20,6 +20,9 @@ type Sender struct {
 	// Copied is told how far the peer has a ledger of this node durably, with its
 	// base and in growing order for one ledger and connection (R10).
 	Copied func(ledger tributary.LedgerID, durable tributary.LSN)
+	// Waits returns a ledger of which devices wait for copies, before all others: it is
+	// not the live one if a write has failed. nil: none does.
+	Waits func() (ledger tributary.LedgerID, any bool)
 	// Acked returns below which record devices have been answered (LAC).
 	Acked func(ledger tributary.LedgerID) tributary.LSN
 	// Diverged is told that the peer has another history of the live ledger than
@@ -71,7 +74,11 @@ func (s *Sender) Run(ctx context.Context, c *peer.Conn) error {
 	defer heard.Wait()
 	defer func() { _ = c.Close() }()
 	for ctx.Err() == nil {
-		if err := t.send(ctx, s.Log.Ledger()); err != nil {
+		err := t.sendEarlier(ctx)
+		if err == nil {
+			err = t.send(ctx, s.Log.Ledger())
+		}
+		if err != nil {
 			cancel(err)
 		}
 	}
@@ -97,7 +104,30 @@ func (t *stream) report(ctx context.Context) error {
 	}
 }
 
-// send sends a ledger to its end.
+// sendEarlier sends the rest of a ledger that a failed write has ended, if devices wait
+// for copies of it. What cannot be read is left.
+func (t *stream) sendEarlier(ctx context.Context) error {
+	if t.Waits == nil {
+		return nil
+	}
+	id, waits := t.Waits()
+	if !waits || id == t.Log.Ledger() || !t.Wanted(id) {
+		return nil
+	}
+	err := t.send(ctx, id)
+	if errors.As(err, new(*unreadableError)) && ctx.Err() == nil {
+		return nil
+	}
+	return err
+}
+
+// An unreadableError says that the log does not give what is to be sent.
+type unreadableError struct{ error }
+
+// Unwrap is for errors.Is.
+func (e *unreadableError) Unwrap() error { return e.error }
+
+// send sends a ledger to its end, and returns when the peer has answered for that.
 func (t *stream) send(ctx context.Context, id tributary.LedgerID) error {
 	r, err := t.Log.Read(id)
 	if err != nil {
@@ -119,12 +149,23 @@ func (t *stream) send(ctx context.Context, id tributary.LedgerID) error {
 		}
 		err := t.sendMore(ctx, r)
 		if errors.Is(err, io.EOF) {
-			return nil
+			return t.drain(ctx)
 		}
 		if err != nil {
 			return err
 		}
 	}
+}
+
+// drainFor is how long the answers to the end of a ledger are waited for.
+const drainFor = 5 * time.Second
+
+// drain returns when nothing is under way, or the peer takes too long.
+func (t *stream) drain(ctx context.Context) error {
+	wait, cancel := context.WithTimeout(ctx, drainFor)
+	defer cancel()
+	_ = t.waitForRoom(wait, 0, 0) // what has no answer by then is not counted
+	return ctx.Err()
 }
 
 // pause waits a little, because somebody else keeps the copy.
@@ -140,7 +181,7 @@ func (t *stream) pause(ctx context.Context) error {
 // sendMore sends what is there, once there is something. It returns early when
 // the peer has said that it wants something else.
 func (t *stream) sendMore(ctx context.Context, r Reader) error {
-	if err := t.waitForRoom(ctx); err != nil {
+	if err := t.waitForRoom(ctx, windowBytes-1, mostInWindow-1); err != nil {
 		return err
 	}
 	wait, again := context.WithCancel(ctx)
@@ -154,7 +195,7 @@ func (t *stream) sendMore(ctx context.Context, r Reader) error {
 		if wait.Err() != nil && ctx.Err() == nil {
 			return nil
 		}
-		return err
+		return &unreadableError{err}
 	}
 	for i := range all {
 		if !t.claim(&all[i], turn) {
@@ -184,11 +225,11 @@ func (t *stream) claim(s *group.Sealed, turn int) bool {
 	return true
 }
 
-// waitForRoom returns when not too much is under way.
-func (t *stream) waitForRoom(ctx context.Context) error {
+// waitForRoom returns when no more than so much is under way.
+func (t *stream) waitForRoom(ctx context.Context, bytes, groups int) error {
 	for {
 		t.mu.Lock()
-		room := t.bytes < windowBytes && len(t.flight) < mostInWindow
+		room := t.bytes <= bytes && len(t.flight) <= groups
 		t.mu.Unlock()
 		if room {
 			return nil
