@@ -88,7 +88,7 @@ func (n *Node) serveAdmin(ctx context.Context) error {
 	local := http.NewServeMux()
 	local.Handle("/", mux)
 	if n.site != nil {
-		local.HandleFunc("POST /api/invite", answerInvite(n.site.invitations, n.site.addresses))
+		local.HandleFunc("POST /api/invite", answerInvite(n.site.invitations, n.site.here))
 	}
 	local.HandleFunc("GET /api/tail", n.answerTail) // payloads: only for those who may open the socket
 

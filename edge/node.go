@@ -248,6 +248,7 @@ func (n *Node) Run(ctx context.Context) error {
 	begin(ctx, &parts, "mdns", n.announceDoor)
 	if n.site != nil {
 		begin(siteCtx, &siteDone, "site", n.site.run)
+		parts.Go(func() { n.site.drain(ctx) })
 	}
 	select {
 	case <-n.door.Ready():

@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"sync"
@@ -50,10 +52,13 @@ const mostKnown = 64
 
 // openSite makes this node one of a site, if the configuration says so.
 func (n *Node) openSite() error {
+	dir := n.cfg.Node.DataDir
 	if n.cfg.Site.Listen == "" {
+		if _, err := os.Stat(filepath.Join(dir, "site")); err == nil {
+			n.logger.Warn("this node is one of a site, but [site] listen is not set: it keeps no copies, and nobody keeps any for it")
+		}
 		return nil
 	}
-	dir := n.cfg.Node.DataDir
 	mine, ok, err := join.Open(dir, n.id.Node)
 	if err == nil && !ok {
 		mine, err = join.Create(dir, n.cfg.Node.Site, n.id.Node)
@@ -252,6 +257,40 @@ func (s *site) learned(addresses []string) {
 	s.known = s.known[max(0, len(s.known)-mostKnown):]
 }
 
+// remember notes where the others are, for the next start.
+func (s *site) remember() {
+	var there []string
+	for _, m := range s.others() {
+		if m.State == member.Alive {
+			there = append(there, m.PeerAddress.String())
+		}
+	}
+	if err := s.mine.Remember(there); err != nil {
+		s.node.logger.Warn("could not note where the other gateways are; the next start finds them by [site] seeds, or is found", "error", err)
+	}
+}
+
+// drain waits for the node to be told to end, and a little for copies of what it has
+// taken. What has none then is left to the policy: the door waits for it.
+func (s *site) drain(ctx context.Context) {
+	<-ctx.Done()
+	if s.acks == nil {
+		return
+	}
+	<-time.After(drainFor)
+	s.acks.End(errNoCopies)
+}
+
+const drainFor = 2 * time.Second
+
+var errNoCopies = errors.New("this node ends, and too few peers have copies of the record; it is on this disk, and the device is to send it again")
+
+// here returns where others can join on this node.
+func (s *site) here() []string {
+	all := s.addresses()
+	return all[:min(1, len(all))]
+}
+
 // addresses returns where others can join: this node first.
 func (s *site) addresses() (all []string) {
 	s.mu.Lock()
@@ -308,7 +347,7 @@ func (s *site) others() []member.Member {
 func (s *site) nodes() (all []replica.Node) {
 	for _, m := range s.others() {
 		if m.State == member.Alive {
-			all = append(all, replica.Node{ID: m.Node, Address: m.PeerAddress.String()})
+			all = append(all, replica.Node{ID: m.Node, Name: m.Name, Address: m.PeerAddress.String()})
 		}
 	}
 	return all
@@ -317,7 +356,7 @@ func (s *site) nodes() (all []replica.Node) {
 // wanted returns how many peers must have a record: none before the site has
 // another node.
 func (s *site) wanted() int {
-	if !s.mine.Shared() && len(s.mine.Peers) == 0 && len(s.others()) == 0 {
+	if !s.mine.Shared() && len(s.others()) == 0 {
 		return 0
 	}
 	return s.node.cfg.Ack.Copies

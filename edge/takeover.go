@@ -199,6 +199,7 @@ func (s *site) takeOver(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		}
+		s.remember()
 		held := s.copies()
 		for _, id := range s.inTurn(ctx, s.view.Due(held, time.Now()), held) {
 			if s.begin(id) {
@@ -347,10 +348,14 @@ func (f *following) Read(ctx context.Context, from tributary.LSN, maxBytes int) 
 
 // report returns the site as this node sees it.
 func (s *site) report() *status.Gateways {
-	g := &status.Gateways{Wanted: s.wanted(), Peers: []status.Peer{}, Copies: []status.Copy{}}
+	g := &status.Gateways{Wanted: s.wanted(), Refuses: s.node.cfg.Ack.RefuseAlone, Peers: []status.Peer{}, Copies: []status.Copy{}}
 	copied := map[tributary.NodeID]tributary.LSN{}
 	if s.acks != nil {
 		g.Short, g.Unprotected = s.acks.State()
+		var since time.Time
+		if g.Waiting, since = s.acks.Waiting(); g.Waiting > 0 {
+			g.WaitingSeconds = time.Since(since).Seconds()
+		}
 		copied = s.acks.Peers(s.node.log.Ledger())
 	}
 	for _, m := range s.others() {

@@ -68,7 +68,7 @@ func printInvited(w io.Writer, i *edge.Invited) error {
 	if len(i.Addresses) > 1 {
 		others = "\nIf it cannot reach that address: " + strings.Join(i.Addresses[1:], ", ") + "\n"
 	}
-	_, err := fmt.Fprintf(w, "Type this on the new node, while no tributary runs there; it is good once, until %s:\n\n  tributary join %s %s\n%s",
+	_, err := fmt.Fprintf(w, "Type this on the new node, while no tributary runs there (with -c FILE, if its configuration is not in the usual place); it is good once, until %s:\n\n  tributary join %s %s\n%s",
 		i.Until.Local().Format(time.TimeOnly), address, i.Code, others)
 	return err
 }
@@ -82,7 +82,7 @@ func joinCommand() *cobra.Command {
 		Long: "Asks the running node at ADDR (HOST:PORT) to let this node into its site, with the CODE that \"tributary invite\"\n" +
 			"has printed there, and notes in the data directory what a node of the site needs. The node of this data\n" +
 			"directory must not be running. The code is sent only to a node that proves to be of the site.",
-		Example: "  tributary join 192.168.1.20:7410 TRIB-XXXXX-XXXXX-XXXXX-XXXXX-XXXXX-XXXXX-XXXXX-XXXXX",
+		Example: "  tributary join 192.168.1.20:7882 TRIB-XXXXX-XXXXX-XXXXX-XXXXX-XXXXX-XXXXX-XXXXX-XXXXX",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 2 {
 				return nil
@@ -100,6 +100,9 @@ func joinCommand() *cobra.Command {
 			cfg, err := loadConfig(path, cmd.ErrOrStderr())
 			if err != nil {
 				return err
+			}
+			if cfg.Site.Listen == "" {
+				return fmt.Errorf("[site] listen is not set in %s: this node would keep no copies, and nobody would keep any for it. Set it, for example to \"0.0.0.0:7882\"; the code was not sent", path)
 			}
 			return joinSite(cmd.Context(), cmd.OutOrStdout(), &cfg.Node, args[0], code, force)
 		},
@@ -148,7 +151,7 @@ func joinSite(ctx context.Context, w io.Writer, cfg *config.Node, address string
 	if isOfOne {
 		fmt.Fprintf(w, "what it had as a node of site %q is kept in %s\n", before.Name, filepath.Join(cfg.DataDir, "site.old"))
 	}
-	_, err = fmt.Fprintln(w, "start it now: sudo systemctl start tributary, or tributary run")
+	_, err = fmt.Fprintln(w, "start it now: tributary run, with the configuration that you joined with")
 	return err
 }
 

@@ -63,7 +63,7 @@ func TestJoinCommand(t *testing.T) {
 	file := filepath.Join(dir, "tributary.toml")
 	configure := func(site string) {
 		t.Helper()
-		text := fmt.Sprintf("[node]\ndata_dir = %q\nsite = %q\n[kafka]\nbrokers = [\"127.0.0.1:1\"]\n", filepath.Join(dir, "data"), site)
+		text := fmt.Sprintf("[node]\ndata_dir = %q\nsite = %q\n[kafka]\nbrokers = [\"127.0.0.1:1\"]\n[site]\nlisten = \"127.0.0.1:0\"\n", filepath.Join(dir, "data"), site)
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}

@@ -55,10 +55,10 @@ func sectionsOf(c *Config) []section {
 			{"site", text(&c.Node.Site, siteName)},
 		}},
 		{name: "site", fields: []field{
-			{"listen", text(&c.Site.Listen, optional(listenAddress))},
-			{"gossip", text(&c.Site.Gossip, optional(listenAddress))},
+			{"listen", text(&c.Site.Listen, optional(siteAddress("0.0.0.0:7882")))},
+			{"gossip", text(&c.Site.Gossip, optional(siteAddress("0.0.0.0:7883")))},
 			{"advertise", text(&c.Site.Advertise, optional(ipAddress))},
-			{"seeds", listOrNone(&c.Site.Seeds, remoteAddress, `seeds = ["10.0.0.6:7883"]`)},
+			{"seeds", listOrNone(&c.Site.Seeds, siteAddress("10.0.0.6:7883"), `seeds = ["10.0.0.6:7883"]`)},
 		}},
 		{name: "mqtt", fields: mqttFields(&c.MQTT)},
 		{name: "ack", fields: []field{

@@ -72,6 +72,7 @@ func (r *reader) checkSite() {
 		if host, _, err := net.SplitHostPort(s.Listen); err == nil && s.Gossip == "" {
 			s.Gossip = net.JoinHostPort(host, strconv.Itoa(GossipPort))
 		}
+		r.checkSitePorts()
 		return
 	}
 	if r.failedAt("site.listen") {
@@ -86,6 +87,22 @@ func (r *reader) checkSite() {
 	}
 	if r.isSet("ack.if_peers_missing") && r.config.Ack.RefuseAlone {
 		r.errorAt(r.place("ack.if_peers_missing"), `[ack] if_peers_missing is "refuse", but [site] listen is not set: no device would ever be answered`, `listen = "0.0.0.0:7882" under [site]`)
+	}
+}
+
+// checkSitePorts finds addresses of [site] that are taken.
+func (r *reader) checkSitePorts() {
+	s := &r.config.Site
+	taken := map[string]string{}
+	for _, l := range r.config.MQTT.listeners() {
+		taken[l.address] = "[mqtt] " + l.key
+	}
+	taken[r.config.Status.Listen] = "[status] listen"
+	for _, l := range []struct{ key, address string }{{"listen", s.Listen}, {"gossip", s.Gossip}} {
+		if by, is := taken[l.address]; is && !strings.HasSuffix(l.address, ":0") {
+			r.errorAt(r.place("site."+l.key, "site.listen"), fmt.Sprintf("[site] %s: %q is taken by %s", l.key, l.address, by), "")
+		}
+		taken[l.address] = "[site] " + l.key
 	}
 }
 

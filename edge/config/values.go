@@ -120,6 +120,14 @@ func listenAddress(s string) (reason, hint string) {
 	return reason, hint
 }
 
+// siteAddress returns what judges an address of [site], of which example is one.
+func siteAddress(example string) check {
+	return func(s string) (reason, hint string) {
+		_, _, reason, hint = splitAddress(s, example)
+		return reason, hint
+	}
+}
+
 // ipAddress judges an address without a port.
 func ipAddress(s string) (reason, hint string) {
 	if ip, err := netip.ParseAddr(s); err != nil || ip.IsUnspecified() {

@@ -11,9 +11,13 @@ type Gateways struct {
 	Copies []Copy `json:"copies"`
 
 	Wanted      int    `json:"copies_wanted"` // on peers, before a device gets its acknowledgement
+	Refuses     bool   `json:"refuses"`       // it waits for as long as they are missing
 	Short       bool   `json:"short"`         // it gets it without them, because too few peers have them
 	Unprotected uint64 `json:"unprotected"`   // records acknowledged in that way, since the start
 	Clone       string `json:"clone,omitempty"`
+
+	Waiting        int     `json:"waiting"`         // records on this disk that wait for copies
+	WaitingSeconds float64 `json:"waiting_seconds"` // the oldest of them
 }
 
 // A Peer is another node of the site.
@@ -42,21 +46,35 @@ func (r *Report) judgeGateways() {
 	if g.Clone != "" {
 		r.say(Red, "another process says that it is this node (%s): its card or data directory was copied. Nothing is lost or sent twice. Delete the data directory there and start it anew", g.Clone)
 	}
-	if g.Short {
+	missing := g.Wanted - g.there()
+	switch {
+	case g.Refuses && (missing > 0 || g.WaitingSeconds > longWait):
+		r.say(Red, "devices wait: %d of the %d peers that must have copies are there, and [ack] if_peers_missing is \"refuse\". Bring a peer back. %d records wait, for %.0f s",
+			g.there(), g.Wanted, g.Waiting, g.WaitingSeconds)
+	case g.Short:
 		r.say(Yellow, "too few peers have copies of what devices send (%d wanted): it is acknowledged when it is on this disk alone; %d records were, since the start. Bring a peer back", g.Wanted, g.Unprotected)
+	case missing > 0:
+		r.say(Yellow, "%d of the %d peers that should have copies are there: what devices send is acknowledged five seconds late, when it is on this disk alone. Bring a peer back", g.there(), g.Wanted)
 	}
+}
+
+// longWait is for how many seconds copies may be waited for before that is a reason.
+const longWait = 10
+
+// there returns how many peers are there.
+func (g *Gateways) there() (n int) {
+	for i := range g.Peers {
+		if g.Peers[i].State == "alive" {
+			n++
+		}
+	}
+	return n
 }
 
 // text is one line for people.
 func (g *Gateways) text() string {
 	var b strings.Builder
-	there := 0
-	for i := range g.Peers {
-		if g.Peers[i].State == "alive" {
-			there++
-		}
-	}
-	fmt.Fprintf(&b, "%d of %d peers there", there, len(g.Peers))
+	fmt.Fprintf(&b, "%d of %d peers there", g.there(), len(g.Peers))
 	for i := range g.Peers {
 		p := &g.Peers[i]
 		fmt.Fprintf(&b, "   %s %s", p.Name, p.State)

@@ -174,11 +174,11 @@ func (r *Report) Text(w io.Writer, now time.Time) error {
 	line("FLASH", "%s", r.Flash.Text())
 	line("UPLINK", "%s   waiting %d records   sent %d (%s) in %d transactions", r.Uplink.State, r.Uplink.Waiting,
 		r.Uplink.Sent, Bytes(int64(r.Uplink.SentBytes)), r.Uplink.Transactions)
-	if r.Gateways != nil {
-		line("SITE", "%s", r.Gateways.text())
-	}
 	if r.Uplink.What != "" && len(r.Reasons) == 0 {
 		line("", "%s. %s", strings.TrimSuffix(r.Uplink.What, "."), r.Uplink.Do)
+	}
+	if r.Gateways != nil {
+		line("SITE", "%s", r.Gateways.text())
 	}
 	line("REFUSED", "%d (full %d, disk %d, topic %d)   DEAD LETTER %d   GAPS TOLD %d records in %d", r.MQTT.RefusedFull+r.MQTT.RefusedDisk+r.MQTT.RefusedTopic,
 		r.MQTT.RefusedFull, r.MQTT.RefusedDisk, r.MQTT.RefusedTopic, r.Uplink.DeadLetters+r.MQTT.NoRoute,

@@ -15,6 +15,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"github.com/tributary-edge/tributary"
@@ -157,6 +158,36 @@ func (s *Site) share() error {
 		err = errors.Join(writeFile(s.path, siteFile, text), syncDir(s.path))
 	}
 	s.shared = err == nil
+	return err
+}
+
+// mostPeers bounds what a site remembers.
+const mostPeers = 16
+
+// Remember notes durably where nodes of the site are, HOST:PORT, for the next start:
+// those that are not known yet. It may be called at once with other methods, but not
+// while somebody looks at Peers.
+func (s *Site) Remember(there []string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := slices.Clone(s.Peers)
+	for _, a := range there {
+		if !slices.Contains(all, a) {
+			all = append(all, a)
+		}
+	}
+	if len(all) == len(s.Peers) {
+		return nil
+	}
+	before := s.Peers
+	s.Peers = all[max(0, len(all)-mostPeers):]
+	text, err := s.json(s.shared)
+	if err == nil {
+		err = errors.Join(writeFile(s.path, siteFile, text), syncDir(s.path))
+	}
+	if err != nil {
+		s.Peers = before
+	}
 	return err
 }
 

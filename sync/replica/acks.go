@@ -30,6 +30,7 @@ type Acks struct {
 	ledgers     []*progress // of which not all is delivered, and the latest; it is one but for a while after a failed write
 	queue       []held
 	short       bool
+	ending      error // not nil: there is no more patience
 	unprotected uint64
 	wake        chan struct{}
 }
@@ -140,6 +141,18 @@ func (a *Acks) Run(ctx context.Context) {
 	}
 }
 
+// End has no more patience: what is durable here is delivered at once, as if its
+// grace were over, or else handed back with err. It is for the end of a node, when
+// the door waits for what it has appended.
+func (a *Acks) End(err error) {
+	a.delivering.Lock()
+	defer a.delivering.Unlock()
+	a.mu.Lock()
+	a.ending = err
+	a.mu.Unlock()
+	a.deliver()
+}
+
 // tick notes what is durable now.
 func (a *Acks) tick() {
 	a.mu.Lock()
@@ -200,10 +213,16 @@ func (a *Acks) next(copies int) (h held, ready bool) {
 	h = a.queue[0]
 	p := a.of(h.ledger)
 	if safe := p.safe(copies); h.err == nil && h.end() > safe {
-		if !a.short {
+		switch {
+		case a.short, a.ending != nil && a.Accept:
+		case a.ending != nil:
+			h.err = a.ending
+		default:
 			return h, false
 		}
-		a.unprotected += uint64(h.end() - max(safe, h.base))
+		if h.err == nil {
+			a.unprotected += uint64(h.end() - max(safe, h.base))
+		}
 	}
 	if h.err == nil {
 		p.acked = h.end()
@@ -275,6 +294,19 @@ func (a *Acks) Waits() (ledger tributary.LedgerID, any bool) {
 		return ledger, false
 	}
 	return a.queue[0].ledger, true
+}
+
+// Waiting returns how many records wait for copies, and since when the oldest does.
+func (a *Acks) Waiting() (records int, since time.Time) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for i := range a.queue {
+		records += len(a.queue[i].tickets)
+	}
+	if len(a.queue) > 0 {
+		since = a.queue[0].since
+	}
+	return records, since
 }
 
 // State returns whether the node is short, and how many records it has

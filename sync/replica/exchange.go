@@ -18,6 +18,7 @@ import (
 // A Node is another node of the site, where it is said to be.
 type Node struct {
 	ID      tributary.NodeID
+	Name    string // for people
 	Address string // host:port
 }
 
@@ -129,7 +130,7 @@ func (x *Exchange) keepDialing(ctx context.Context, n Node) {
 		}
 		if text := err.Error(); text != said { // not again and again
 			said = text
-			orDiscard(x.Logger).Warn("no connection to a peer; it is tried again", "peer", n.ID.String(), "address", n.Address, "error", err)
+			orDiscard(x.Logger).Warn("no connection to a peer; it is tried again", "peer", n.Name, "address", n.Address, "error", err)
 		}
 		select {
 		case <-time.After(wait/2 + rand.N(wait)):
