@@ -130,13 +130,13 @@ test-conformance: ## each statement of MQTT 3.1.1 and 5.0 about a server, of a n
 	$(GO) test -tags conformance -count=1 -timeout 20m -parallel 8 -v ./ingest/conformance/
 
 # Without a package named, go test shows what a test says though it passes: which ones were skipped.
-test-attack: ## bad packets, slow clients and no file descriptors against a running node (20 seconds)
+test-attack: ## bad packets, slow clients and no file descriptors against a running node (a minute)
 	cd ingest/attack && $(GO) test -tags attack -short -count=1 -timeout 5m
 
-test-storm: ## the same and more: 10,000 devices at once, 128 MB, FUZZTIME of random packets (root; 6 minutes)
+test-storm: ## the same and more: 10,000 devices at once, 128 MB, FUZZTIME of random packets (root; 15 minutes)
 	FUZZTIME=$(FUZZTIME) $(GO) test -tags attack -count=1 -timeout 60m -v ./ingest/attack/
 
-test-newcomers: ## 10,000 devices come at once with tokens or certificates: what the acks of the others take (root; 6 minutes)
+test-newcomers: ## 10,000 devices come at once with tokens or certificates: what the acks of the others take (root; 6 to 10 minutes)
 	$(GO) test -tags attack -count=1 -timeout 60m -v -run '^Test(Token|Certificate)Storm$$' ./ingest/attack/
 
 test-clients: ## the MQTT clients of others against a node: mosquitto, and paho and mqtt.js in four languages

@@ -24,12 +24,17 @@ type inviter interface {
 // may open the socket: a code lets a node in.
 func answerInvite(from inviter, addresses func() []string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
+		at := addresses()
+		if len(at) == 0 {
+			http.Error(w, "this node does not listen for other gateways yet: try again", http.StatusServiceUnavailable)
+			return
+		}
 		i, err := from.New(time.Now())
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusConflict)
 			return
 		}
 		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(Invited{Invitation: i, Addresses: addresses()})
+		_ = json.NewEncoder(w).Encode(Invited{Invitation: i, Addresses: at})
 	}
 }

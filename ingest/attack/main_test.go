@@ -3,7 +3,7 @@
 // Package attack does to a node, which is the built program in a process of its
 // own, what a hostile or a broken network does: storms of connections, packets
 // that are no packets, sockets that say nothing, and more connections than there
-// are file descriptors. `make test-attack` runs what takes less than a minute,
+// are file descriptors. `make test-attack` runs what takes little time,
 // `make test-storm` everything; both print figures.
 //
 // All tests attack S1 and A1 (docs/INVARIANTS.md): the process never ends, does

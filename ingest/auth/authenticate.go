@@ -10,7 +10,7 @@ import (
 // Authenticate finds out who a client is. Its error is a *Refusal, and says why
 // not. A password takes tens of milliseconds to check; at most two are checked at
 // once, the others wait for some seconds and are then refused with Busy, and when
-// ctx ends.
+// ctx ends. Passwords and tokens are checked when the Gate has a place.
 //
 // A certificate that names a user comes first: what else the client says then does
 // not count. Then comes a token, then a password. A user name that nothing can

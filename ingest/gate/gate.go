@@ -127,7 +127,7 @@ func (p *Place) Leave() {
 	case Connect:
 	case Password:
 		g.tired += min(took, afterPassword)
-	default:
+	case Token, Handshake, Finish:
 		g.tired += took
 	}
 	if g.tired < shortestRest {
