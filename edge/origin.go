@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"encoding/json"
+	"maps"
 	"slices"
 	"time"
 
@@ -51,16 +52,14 @@ func parseOpening(value []byte) (o origin, ok bool) {
 	return o, true
 }
 
-// origin returns which node wrote a ledger, as far as this one can tell. It is for
-// one goroutine.
+// origin returns which node wrote a ledger, as far as this one can tell. What it
+// cannot tell it looks for once in each inTurn. It is for one goroutine.
 func (s *site) origin(ctx context.Context, id tributary.LedgerID) origin {
-	if o, known := s.origins[id]; known {
+	if o, looked := s.origins[id]; looked {
 		return o
 	}
-	o, ok := s.node.readOrigin(ctx, id)
-	if ok {
-		s.origins[id] = o
-	}
+	o, _ := s.node.readOrigin(ctx, id)
+	s.origins[id] = o
 	return o
 }
 
@@ -69,10 +68,13 @@ func (s *site) origin(ctx context.Context, id tributary.LedgerID) origin {
 // something (U2). One of which it is not known who wrote it counts as of the same node, unless
 // it could not be forwarded.
 func (s *site) inTurn(ctx context.Context, due []tributary.LedgerID, held []view.Holding) []tributary.LedgerID {
+	maps.DeleteFunc(s.origins, func(id tributary.LedgerID, o origin) bool {
+		return o == (origin{}) || !slices.ContainsFunc(held, func(h view.Holding) bool { return h.Ledger == id })
+	})
 	return slices.DeleteFunc(due, func(id tributary.LedgerID) bool {
 		o := s.origin(ctx, id)
 		if o == (origin{}) {
-			return false
+			return false // its opening record is gone: the first part of it is in Kafka
 		}
 		at := slices.IndexFunc(held, func(h view.Holding) bool { return h.Ledger == id })
 		for i, h := range held { // in the order in which they came here
