@@ -51,7 +51,7 @@ func (n *Node) forward(ctx context.Context) error {
 func (n *Node) forwardLedger(ctx context.Context, cfg uplink.Config, id tributary.LedgerID) error {
 	for first := true; ; first = false {
 		cfg.Hint = n.up.position(id).Next
-		cfg.Fresh = first && id == n.log.Ledger() // drawn by this process: Kafka cannot know it yet
+		cfg.Fresh = first && id == n.log.Ledger() && n.site == nil // drawn by this process: Kafka cannot know it yet, but from a peer
 		src, err := n.log.Reader(id)
 		if err != nil {
 			return err
