@@ -76,28 +76,40 @@ func (s *site) inTurn(ctx context.Context, due []tributary.LedgerID, held []view
 		if o == (origin{}) {
 			return false // its opening record is gone: the first part of it is in Kafka
 		}
-		at := slices.IndexFunc(held, func(h view.Holding) bool { return h.Ledger == id })
-		for i, h := range held { // in the order in which they came here
-			if s.before(ctx, h, o, i < at) {
+		return s.waitsHere(ctx, id, o, held) || s.waitsThere(ctx, id, o, held)
+	})
+}
+
+// waitsHere says whether a ledger is to wait for one of those that are held here, in
+// the order in which they came.
+func (s *site) waitsHere(ctx context.Context, id tributary.LedgerID, o origin, held []view.Holding) bool {
+	at := slices.IndexFunc(held, func(h view.Holding) bool { return h.Ledger == id })
+	for i, h := range held {
+		if s.before(ctx, h, o, i < at) {
+			return true
+		}
+	}
+	return false
+}
+
+// waitsThere says whether a ledger is to wait for one that a node has which is there:
+// this node asks for it, and learns who wrote it.
+func (s *site) waitsThere(ctx context.Context, id tributary.LedgerID, o origin, held []view.Holding) bool {
+	for _, n := range s.view.There(time.Now()) {
+		for _, h := range s.view.Holds(n) {
+			if h.Ledger == id && n == o.node {
+				break // they are in the order in which it wrote them
+			}
+			if h.Ledger == id || s.own(h.Ledger) || s.view.Written(h.Ledger, time.Now()) {
+				continue
+			}
+			known := slices.ContainsFunc(held, func(k view.Holding) bool { return k.Ledger == h.Ledger })
+			if s.before(ctx, h, o, n == o.node || !known) {
 				return true
 			}
 		}
-		for _, n := range s.view.There(time.Now()) {
-			for _, h := range s.view.Holds(n) {
-				if h.Ledger == id && n == o.node {
-					break // they are in the order in which it wrote them
-				}
-				if h.Ledger == id || s.own(h.Ledger) || s.view.Written(h.Ledger, time.Now()) {
-					continue
-				}
-				known := slices.ContainsFunc(held, func(k view.Holding) bool { return k.Ledger == h.Ledger })
-				if s.before(ctx, h, o, n == o.node || !known) {
-					return true // this node asks for it, and learns who wrote it
-				}
-			}
-		}
-		return false
-	})
+	}
+	return false
 }
 
 // before says whether a ledger is to be forwarded before another one, of the given
