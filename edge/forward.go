@@ -51,7 +51,7 @@ func (n *Node) forward(ctx context.Context) error {
 func (n *Node) forwardLedger(ctx context.Context, cfg uplink.Config, id tributary.LedgerID) error {
 	for first := true; ; first = false {
 		cfg.Hint = n.up.position(id).Next
-		// Drawn by this process, and nobody has a copy: Kafka cannot know it yet.
+		// Drawn by this process, and no peer is there that may have forwarded a copy: Kafka cannot know it yet.
 		cfg.Fresh = first && id == n.log.Ledger() && n.site == nil
 		src, err := n.log.Reader(id)
 		if err != nil {

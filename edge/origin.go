@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"encoding/json"
+	"maps"
 	"slices"
 	"time"
 
@@ -51,16 +52,14 @@ func parseOpening(value []byte) (o origin, ok bool) {
 	return o, true
 }
 
-// origin returns which node wrote a ledger, as far as this one can tell. It is for
-// one goroutine.
+// origin returns which node wrote a ledger, as far as this one can tell. What it
+// cannot tell it looks for once in each inTurn. It is for one goroutine.
 func (s *site) origin(ctx context.Context, id tributary.LedgerID) origin {
-	if o, known := s.origins[id]; known {
+	if o, looked := s.origins[id]; looked {
 		return o
 	}
-	o, ok := s.node.readOrigin(ctx, id)
-	if ok {
-		s.origins[id] = o
-	}
+	o, _ := s.node.readOrigin(ctx, id)
+	s.origins[id] = o
 	return o
 }
 
@@ -69,33 +68,48 @@ func (s *site) origin(ctx context.Context, id tributary.LedgerID) origin {
 // something (U2). One of which it is not known who wrote it counts as of the same node, unless
 // it could not be forwarded.
 func (s *site) inTurn(ctx context.Context, due []tributary.LedgerID, held []view.Holding) []tributary.LedgerID {
+	maps.DeleteFunc(s.origins, func(id tributary.LedgerID, o origin) bool {
+		return o == (origin{}) || !slices.ContainsFunc(held, func(h view.Holding) bool { return h.Ledger == id })
+	})
 	return slices.DeleteFunc(due, func(id tributary.LedgerID) bool {
 		o := s.origin(ctx, id)
 		if o == (origin{}) {
-			return false
+			return false // its opening record is gone: the first part of it is in Kafka
 		}
-		at := slices.IndexFunc(held, func(h view.Holding) bool { return h.Ledger == id })
-		for i, h := range held { // in the order in which they came here
-			if s.before(ctx, h, o, i < at) {
+		return s.waitsHere(ctx, id, o, held) || s.waitsThere(ctx, id, o, held)
+	})
+}
+
+// waitsHere says whether a ledger is to wait for one of those that are held here, in
+// the order in which they came.
+func (s *site) waitsHere(ctx context.Context, id tributary.LedgerID, o origin, held []view.Holding) bool {
+	at := slices.IndexFunc(held, func(h view.Holding) bool { return h.Ledger == id })
+	for i, h := range held {
+		if s.before(ctx, h, o, i < at) {
+			return true
+		}
+	}
+	return false
+}
+
+// waitsThere says whether a ledger is to wait for one that a node has which is there:
+// this node asks for it, and learns who wrote it.
+func (s *site) waitsThere(ctx context.Context, id tributary.LedgerID, o origin, held []view.Holding) bool {
+	for _, n := range s.view.There(time.Now()) {
+		for _, h := range s.view.Holds(n) {
+			if h.Ledger == id && n == o.node {
+				break // they are in the order in which it wrote them
+			}
+			if h.Ledger == id || s.own(h.Ledger) || s.view.Written(h.Ledger, time.Now()) {
+				continue
+			}
+			known := slices.ContainsFunc(held, func(k view.Holding) bool { return k.Ledger == h.Ledger })
+			if s.before(ctx, h, o, n == o.node || !known) {
 				return true
 			}
 		}
-		for _, n := range s.view.There(time.Now()) {
-			for _, h := range s.view.Holds(n) {
-				if h.Ledger == id && n == o.node {
-					break // they are in the order in which it wrote them
-				}
-				if h.Ledger == id || s.own(h.Ledger) || s.view.Written(h.Ledger, time.Now()) {
-					continue
-				}
-				known := slices.ContainsFunc(held, func(k view.Holding) bool { return k.Ledger == h.Ledger })
-				if s.before(ctx, h, o, n == o.node || !known) {
-					return true // this node asks for it, and learns who wrote it
-				}
-			}
-		}
-		return false
-	})
+	}
+	return false
 }
 
 // before says whether a ledger is to be forwarded before another one, of the given

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net"
 	"os"
 	"strings"
 	"testing"
@@ -206,6 +207,64 @@ func TestTakeOverDoesNotLinger(t *testing.T) {
 		w.expect(0x40, n+1)
 	}
 	for n, r := range a.committed("mqtt", 10) {
+		if string(r.Value) != fmt.Sprint(n) {
+			t.Fatalf("record %d is %s", n, r.Value)
+		}
+	}
+}
+
+// U1: a gateway has had no way to Kafka since its start, and another has forwarded what it
+// writes. When it can reach Kafka, in the same process, it goes on there, and not at the
+// beginning.
+func TestTakeOverOfAFreshLedger(t *testing.T) {
+	a, b := newPair(t, "")
+	kafka := a.addr
+	gate, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.addr = gate.Addr().String()
+	if err := gate.Close(); err != nil {
+		t.Fatal(err)
+	}
+	a.start()
+	b.join(a)
+	b.start()
+	b.until("the other node", func(r status.Report) bool { return r.Gateways != nil && len(r.Gateways.Peers) == 1 })
+	w := a.connect("device", 1)
+	sent := 0
+	publish := func(n int) {
+		for range n {
+			sent++
+			w.publish(1, 0, uint16(sent), "plant/1", fmt.Sprint(sent-1))
+			w.expect(0x40, uint16(sent))
+		}
+	}
+	publish(50)
+	b.committed("mqtt", sent)
+	if gate, err = net.Listen("tcp", a.addr); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = gate.Close() })
+	go func() {
+		for {
+			c, err := gate.Accept()
+			if err != nil {
+				return
+			}
+			to, err := net.Dial("tcp", kafka)
+			if err != nil {
+				_ = c.Close()
+				continue
+			}
+			go func() { _, _ = io.Copy(c, to); _ = c.Close() }()
+			go func() { _, _ = io.Copy(to, c); _ = to.Close() }()
+		}
+	}()
+	a.until("its own way to Kafka", func(r status.Report) bool { return r.Uplink.State == "forwarding" })
+	publish(50)
+	a.addr = kafka
+	for n, r := range a.committed("mqtt", sent) {
 		if string(r.Value) != fmt.Sprint(n) {
 			t.Fatalf("record %d is %s", n, r.Value)
 		}

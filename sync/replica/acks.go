@@ -287,7 +287,7 @@ func (a *Acks) Peers(ledger tributary.LedgerID) map[tributary.NodeID]tributary.L
 }
 
 // Waits returns the ledger of the oldest group that is held back, if one is.
-func (a *Acks) Waits() (ledger tributary.LedgerID, any bool) {
+func (a *Acks) Waits() (ledger tributary.LedgerID, some bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if len(a.queue) == 0 {

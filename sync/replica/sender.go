@@ -22,7 +22,7 @@ type Sender struct {
 	Copied func(ledger tributary.LedgerID, durable tributary.LSN)
 	// Waits returns a ledger of which devices wait for copies, before all others: it is
 	// not the live one if a write has failed. nil: none does.
-	Waits func() (ledger tributary.LedgerID, any bool)
+	Waits func() (ledger tributary.LedgerID, some bool)
 	// Acked returns below which record devices have been answered (LAC).
 	Acked func(ledger tributary.LedgerID) tributary.LSN
 	// Diverged is told that the peer has another history of the live ledger than
