@@ -187,7 +187,7 @@ func (s *site) takeOver(ctx context.Context) error {
 		return err
 	}
 	cfg.Logger = s.node.logger
-	cfg.Linger = min(cfg.Linger, mostLinger)
+	cfg.Linger, cfg.Copy = min(cfg.Linger, mostLinger), true
 	var all sync.WaitGroup
 	defer all.Wait()
 	all.Go(func() { _ = uplink.Watch(ctx, cfg, s) }) // it ends with ctx; cfg is the uplink's own

@@ -66,6 +66,9 @@ type Config struct {
 	// begins a transaction: so it is for the first Forward of a ledger, never for a
 	// second one. Not with a Hint.
 	Fresh bool
+	// Copy says that another node wrote the ledger. What is held here may end before its
+	// position: that is no loss, and the Observer is told.
+	Copy bool
 	// KafkaClusterID is the Kafka this node has forwarded to before; "" when
 	// any Kafka will do.
 	KafkaClusterID string

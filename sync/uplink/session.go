@@ -47,10 +47,12 @@ func (f *forwarder) session(ctx context.Context) error {
 	defer cl.Close()
 	s := &session{forwarder: f, cl: cl, decompressor: kgo.DefaultDecompressor(), known: map[string]bool{}}
 	switch err := s.open(ctx); {
-	case errors.Is(err, errBeyond):
-		f.cfg.Logger.Warn("Kafka has more of a ledger than this node: the disk has lost records that it had confirmed, and Kafka has them; all of the ledger that is left is in Kafka",
-			"ledger", f.src.Ledger().String(), "error", err)
+	case errors.Is(err, errBeyond) && f.cfg.Copy:
 		f.ready(s.pos, s.clusterID)
+		return nil
+	case errors.Is(err, errBeyond):
+		f.cfg.Logger.Warn("Kafka has more of a ledger than this node: the disk has lost records that it had confirmed, and Kafka has them; what is left of the ledger stays on the disk",
+			"ledger", f.src.Ledger().String(), "error", err)
 		return nil
 	case err != nil:
 		return err
