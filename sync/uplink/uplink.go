@@ -52,8 +52,9 @@ type Source interface {
 
 // Forward moves src into Kafka until the ledger has ended and all of it is
 // committed, and then returns nil. It also returns nil, after a warning in the
-// log and with that position told to watch, when the ledger has ended before the
-// position in Kafka: what this node has lost of it is there. Before that it returns only
+// log and without telling watch, when the ledger has ended before the position
+// in Kafka: what this node has lost of it is there; of a Copy it is told, without a
+// warning. Before that it returns only
 // what is wrong with cfg, ctx's error, or a *StoppedError; everything else that
 // goes wrong is told to watch and tried again for ever, with a back-off. It
 // blocks; when it returns, its goroutines and connections are gone.
