@@ -140,7 +140,7 @@ func fleet(t *testing.T, s *shelf, opt device.Options) (tally.Report, []device.S
 }
 
 var badRadio = device.Faults{
-	Cut: 0.01, HalfOpen: 0.003, Reboot: 0.002, RebootLost: 0.002, Duplicate: 0.05, ClockOff: time.Hour,
+	Cut: 0.01, HalfOpen: 0.008, Reboot: 0.008, RebootLost: 0.008, Duplicate: 0.05, ClockOff: time.Hour,
 }
 
 // A broker that keeps its promises is never accused, whatever the radio does.
