@@ -52,9 +52,16 @@ func TestRealHanging(t *testing.T) {
 						delete(markers.Topics, name)
 					}
 				}
-				if answers, err := kafka.WriteTxnMarkers(t.Context(), markers); err != nil {
+				markers.CoordinatorEpoch = coordinatorEpoch(t, kafka, must(cfg.withDefaults()).transactionalID(l.id))
+				answers, err := kafka.WriteTxnMarkers(t.Context(), markers)
+				if err != nil {
 					t.Fatal(err, answers)
 				}
+				answers.EachPartition(func(r kadm.TxnMarkersPartitionResponse) {
+					if r.Err != nil {
+						t.Fatalf("end the transaction in partition %d of %s: %v", r.Partition, r.Topic, r.Err)
+					}
+				})
 			}
 			l.fill(topic("a"), 20, 10)
 			l.close()
@@ -65,6 +72,23 @@ func TestRealHanging(t *testing.T) {
 			}
 		})
 	}
+}
+
+// coordinatorEpoch returns the epoch of who coordinates a transactional id: a Kafka that
+// was started again has had several, and takes markers of the last alone.
+func coordinatorEpoch(t *testing.T, kafka *kadm.Client, id string) int32 {
+	t.Helper()
+	const log = "__transaction_state"
+	m, err := kafka.Metadata(t.Context(), log)
+	if err != nil || m.Topics[log].Err != nil {
+		t.Fatal(err, m.Topics[log].Err)
+	}
+	var hash int32 // as String.hashCode in Java
+	for _, c := range []byte(id) {
+		hash = 31*hash + int32(c)
+	}
+	parts := m.Topics[log].Partitions
+	return parts[(hash&0x7fffffff)%int32(len(parts))].LeaderEpoch
 }
 
 // trusting makes Kafka believe producers that a partition is in their transaction.
