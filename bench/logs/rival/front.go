@@ -38,20 +38,23 @@ func (f *front) run() {
 		case <-f.quit:
 			return
 		}
-		for b := f.take(); len(b.values) > 0; b = f.take() {
+		for b := f.take(); b != nil; b = f.take() {
 			b.err = f.commit(b.values)
 			close(b.done)
 		}
 	}
 }
 
+// take returns what has gathered, or nil if nothing has: then it still gathers, and
+// belongs to those who put.
 func (f *front) take() *batch {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	b := f.gather
-	if len(b.values) > 0 {
-		f.gather = &batch{done: make(chan struct{})}
+	if len(b.values) == 0 {
+		return nil
 	}
+	f.gather = &batch{done: make(chan struct{})}
 	return b
 }
 
