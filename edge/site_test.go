@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -82,6 +81,16 @@ func (s *site) join(other *site) {
 	}
 }
 
+// pairWith starts both gateways, makes s one of the site of the other, and returns when
+// it sees it.
+func (s *site) pairWith(other *site) {
+	s.t.Helper()
+	other.start()
+	s.join(other)
+	s.start()
+	s.until("the other node", func(r status.Report) bool { return r.Gateways != nil && len(r.Gateways.Peers) == 1 })
+}
+
 // A1, R2, U1: of two gateways the one without a way to Kafka dies for good; all
 // that its devices had an acknowledgement for is in Kafka, once, in order, sent by
 // the other.
@@ -89,10 +98,7 @@ func TestGatewayDiesForGood(t *testing.T) {
 	a, b := newPair(t, "")
 	kafka := a.addr
 	a.addr = "127.0.0.1:1" // nobody is there
-	a.start()
-	b.join(a)
-	b.start()
-	b.until("the other node", func(r status.Report) bool { return r.Gateways != nil && len(r.Gateways.Peers) == 1 })
+	b.pairWith(a)
 
 	w := a.connect("device", 1)
 	for n := range uint16(200) {
@@ -118,10 +124,7 @@ func TestUplinkCutForOne(t *testing.T) {
 	a, b := newPair(t, "")
 	kafka := a.addr
 	a.addr = "127.0.0.1:1"
-	a.start()
-	b.join(a)
-	b.start()
-	b.until("the other node", func(r status.Report) bool { return r.Gateways != nil && len(r.Gateways.Peers) == 1 })
+	b.pairWith(a)
 	w := a.connect("device", 1)
 	sent := 0
 	publish := func(n int) {
@@ -152,10 +155,7 @@ func TestUplinkCutForOne(t *testing.T) {
 // is enough, and the node is yellow; once the peer is back it is green again.
 func TestShortOfPeers(t *testing.T) {
 	a, b := newPair(t, "")
-	a.start()
-	b.join(a)
-	b.start()
-	b.until("the other node", func(r status.Report) bool { return r.Gateways != nil && len(r.Gateways.Peers) == 1 })
+	b.pairWith(a)
 	w := a.connect("device", 1)
 	w.publish(1, 0, 1, "plant/1", "both")
 	w.expect(0x40, 1)
@@ -179,72 +179,4 @@ func TestShortOfPeers(t *testing.T) {
 	a.until("a copy of all", func(r status.Report) bool {
 		return len(r.Gateways.Peers) == 1 && r.Gateways.Peers[0].Copied == r.Log.Durable
 	})
-}
-
-// U1: a gateway that gets its uplink back in the same process asks Kafka how far
-// the other one has come with what it writes.
-func TestUplinkComesBack(t *testing.T) {
-	a, b := newPair(t, "")
-	kafka := a.addr
-	away, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	a.addr = away.Addr().String()
-	if err := away.Close(); err != nil { // nobody is there, for a while
-		t.Fatal(err)
-	}
-	a.start()
-	b.join(a)
-	b.start()
-	b.until("the other node", func(r status.Report) bool { return r.Gateways != nil && len(r.Gateways.Peers) == 1 })
-	w := a.connect("device", 1)
-	sent := 0
-	publish := func(n int) {
-		for range n {
-			w.publish(1, 0, uint16(1+sent), "plant/1", fmt.Sprint(sent))
-			w.expect(0x40, uint16(1+sent))
-			sent++
-		}
-	}
-	publish(50)
-	b.committed("mqtt", 50)
-	relay(t, a.addr, kafka)
-	a.until("its own way to Kafka", func(r status.Report) bool { return r.Uplink.State == "forwarding" })
-	publish(50)
-	a.until("all in Kafka", func(r status.Report) bool { return r.Uplink.Waiting == 0 })
-	publish(1) // nothing comes behind the last one twice
-	for n, r := range b.committed("mqtt", 101) {
-		if string(r.Value) != fmt.Sprint(n) {
-			t.Fatalf("record %d is %s", n, r.Value)
-		}
-	}
-}
-
-// relay lets clients of one address reach the other.
-func relay(t *testing.T, from, to string) {
-	t.Helper()
-	l, err := net.Listen("tcp", from)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer func() { _ = c.Close() }()
-				k, err := net.Dial("tcp", to)
-				if err != nil {
-					return
-				}
-				defer func() { _ = k.Close() }()
-				go func() { _, _ = io.Copy(k, c) }()
-				_, _ = io.Copy(c, k)
-			}()
-		}
-	}()
 }

@@ -21,10 +21,7 @@ func TestTakeOverOneLedgerAfterTheOther(t *testing.T) {
 	a, b := newPair(t, "")
 	kafka := a.addr
 	a.addr, b.addr = "127.0.0.1:1", "127.0.0.1:1" // nobody is there
-	a.start()
-	b.join(a)
-	b.start()
-	b.until("the other node", func(r status.Report) bool { return r.Gateways != nil && len(r.Gateways.Peers) == 1 })
+	b.pairWith(a)
 	sent := 0
 	publish := func(n int) {
 		w := a.connect("device", 1)
@@ -61,10 +58,7 @@ func TestCopyWithoutWhatKafkaHas(t *testing.T) {
 	a, b := newPair(t, "[log]\nsegment = \"4MiB\"\n")
 	a.extra += "max_size = \"128MiB\"\n"
 	b.extra += "max_size = \"20MiB\"\n"
-	a.start()
-	b.join(a)
-	b.start()
-	b.until("the other node", func(r status.Report) bool { return r.Gateways != nil && len(r.Gateways.Peers) == 1 })
+	b.pairWith(a)
 	away := a.connect("away", 0)
 	away.follow("plant/#", 1)
 	if err := away.Close(); err != nil {
@@ -95,10 +89,7 @@ func TestDamagedCopyIsNoGap(t *testing.T) {
 	a, b := newPair(t, "[log]\ncompression = \"none\"\n[default_route]\ndead_letter = \"dead\"\n")
 	kafka := a.addr
 	a.addr, b.addr = "127.0.0.1:1", "127.0.0.1:1" // nobody is there
-	a.start()
-	b.join(a)
-	b.start()
-	b.until("the other node", func(r status.Report) bool { return r.Gateways != nil && len(r.Gateways.Peers) == 1 })
+	b.pairWith(a)
 	w := a.connect("device", 1)
 	const sent = 20
 	for n := range uint16(sent) {
@@ -139,10 +130,7 @@ func TestDamagedCopyIsNoGap(t *testing.T) {
 // far Kafka is. It finds out, and its log can use the room again.
 func TestCopyThatKafkaIsBeyond(t *testing.T) {
 	a, b := newPair(t, "")
-	a.start()
-	b.join(a)
-	b.start()
-	b.until("the other node", func(r status.Report) bool { return r.Gateways != nil && len(r.Gateways.Peers) == 1 })
+	b.pairWith(a)
 	w := a.connect("device", 1)
 	publish := func(n int) {
 		for i := range n {
@@ -227,10 +215,7 @@ func TestTakeOverOfAFreshLedger(t *testing.T) {
 	if err := gate.Close(); err != nil {
 		t.Fatal(err)
 	}
-	a.start()
-	b.join(a)
-	b.start()
-	b.until("the other node", func(r status.Report) bool { return r.Gateways != nil && len(r.Gateways.Peers) == 1 })
+	b.pairWith(a)
 	w := a.connect("device", 1)
 	sent := 0
 	publish := func(n int) {
