@@ -38,6 +38,7 @@ func TestResentQoS1(t *testing.T) {
 			c.resend(3, "another")
 			c.resend(4, "3")
 			c.publish(1, 3, "t", "3") // without DUP it is a new one
+			synctest.Wait()           // two connections: without this their order is open
 			other := pipe(t, d).enter(kept("other", v5))
 			other.resend(1, "1")
 			synctest.Wait()
