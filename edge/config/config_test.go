@@ -94,6 +94,17 @@ func TestExampleIsTheDefaults(t *testing.T) {
 	}
 }
 
+// A file that is named without its folder is in that of the configuration.
+func TestFilesBesideTheConfiguration(t *testing.T) {
+	src := smallest + "\n[mqtt]\npassword_file = \"passwd\"\nacl_file = \"/elsewhere/acl\"\n"
+	for name, want := range map[string]string{"/etc/tributary/tributary.toml": "/etc/tributary/passwd", "tributary.toml": "passwd"} {
+		c, problems := Parse(name, []byte(src))
+		if c == nil || c.MQTT.PasswordFile != want || c.MQTT.ACLFile != "/elsewhere/acl" || c.MQTT.TLSCertFile != "" {
+			t.Errorf("%s: %+v, %v; want %s", name, c, problems, want)
+		}
+	}
+}
+
 // Every key fills its own field.
 func TestEveryKey(t *testing.T) {
 	src := `
@@ -327,7 +338,7 @@ func hasErrorAt(problems []Problem, line, col int) bool {
 // without the names of Go's types. go-toml itself would take any string for an
 // enum whose type is a string; ours are checked here one by one.
 func TestEveryKeyRejectsWrongValues(t *testing.T) {
-	sections := sectionsOf(defaults())
+	sections := sectionsOf(defaults(), "")
 	literals := map[unstable.Kind]string{
 		unstable.String: `"text"`, unstable.Integer: "7", unstable.Float: "7.5", unstable.Bool: "true",
 		unstable.Array: `["a"]`, unstable.InlineTable: `{ a = 1 }`, unstable.DateTime: "2026-01-02T03:04:05Z",
@@ -366,7 +377,7 @@ func kindOf(t *testing.T, s *section, f field) unstable.Kind {
 	t.Helper()
 	c := defaults()
 	c.Routes = []route.Rule{{}}
-	probe := sectionsOf(c)
+	probe := sectionsOf(c, "")
 	for i := range probe {
 		if probe[i].name != s.name {
 			continue
@@ -395,7 +406,7 @@ func TestEveryEnumRejectsBogus(t *testing.T) {
 		"logging.level":         {"debug", "info", "warn", "error"},
 		"logging.format":        {"auto", "text", "json"},
 	}
-	sections := sectionsOf(defaults())
+	sections := sectionsOf(defaults(), "")
 	for path, words := range enums {
 		title, key, _ := strings.Cut(path, ".")
 		s := &section{name: title}
