@@ -135,7 +135,9 @@ func TestSharedWithDenied(t *testing.T) {
 // tries for ever does not fill it.
 func TestDenialsAreTold(t *testing.T) {
 	var said bytes.Buffer
-	guarded := func(o *Options) { o.Guard, o.Logger = rules{fmt.Sprint(auth.Write, " theirs"): true}, slog.New(slog.NewTextHandler(&said, nil)) }
+	guarded := func(o *Options) {
+		o.Guard, o.Logger = rules{fmt.Sprint(auth.Write, " theirs"): true}, slog.New(slog.NewTextHandler(&said, nil))
+	}
 	bubble(t, guarded, func(t *testing.T, d *Door, _ *fakeLog) {
 		c := pipe(t, d).enter(dialled{id: "pump", v5: true})
 		for pid := uint16(1); pid <= 3; pid++ {
