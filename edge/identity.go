@@ -42,17 +42,23 @@ func (s *site) saveRoster() {
 
 var errAnother = errors.New("another process has a better right to be this node")
 
-// later is told of another process that says it is this node. The later one is.
-func (s *site) later(boot, nonce uint64, where string) {
-	self := s.whoami()
-	if !roster.Later(boot, nonce, self.Boot, self.Nonce) {
-		s.alarms.raise(s, fmt.Sprintf("another process says that it is this node (%s): its card or data directory was copied, or is an old image. It is told to become another node; nothing is lost or sent twice", where))
-		return
-	}
+// rejected is told that a peer knows another process of this node.
+func (s *site) rejected(by string) {
 	select {
-	case s.another <- where:
+	case s.another <- by:
 	default:
 	}
+}
+
+// clone is told of another process that says it is this node. One of the two yields.
+func (s *site) clone(boot, nonce uint64, where string) (itYields bool) {
+	self := s.whoami()
+	if roster.Later(boot, nonce, self.Boot, self.Nonce) {
+		s.rejected(where)
+		return false
+	}
+	s.alarms.raise(s, fmt.Sprintf("another process says that it is this node (%s): its card or data directory was copied, or is an old image. It is told to become another node; nothing is lost or sent twice", where))
+	return true
 }
 
 // awaitAnother returns errAnother when this node has to become another one.

@@ -195,7 +195,8 @@ func (s *site) runAs(ctx context.Context, self peer.Hello) error {
 			strangers.Serve(ctx, c)
 			return true
 		},
-		Nodes: s.nodes, Known: s.knows, Keeper: &s.keeper, Sender: s.sender, Pulls: s.puller.Pulls, Admit: s.admit, Later: s.later, Logger: s.node.logger,
+		Nodes: s.nodes, Known: s.knows, Keeper: &s.keeper, Sender: s.sender, Pulls: s.puller.Pulls, Admit: s.admit, Rejected: s.rejected,
+		Clone: func(h *peer.Hello) bool { return s.clone(h.Boot, h.Nonce, h.Name) }, Logger: s.node.logger,
 	}
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
@@ -233,7 +234,7 @@ func (s *site) gossip(self peer.Hello, at net.Addr) (err error) {
 		Known: s.known.Known, Learned: s.known.Learned,
 		Conflict: func(c member.Conflict) {
 			if c.Known.Node == self.Node {
-				s.later(c.Other.Boot, c.Other.Nonce, fmt.Sprintf("%s at %v", c.Other.Name, c.Other.GossipAddress))
+				s.clone(c.Other.Boot, c.Other.Nonce, fmt.Sprintf("%s at %v", c.Other.Name, c.Other.GossipAddress))
 			}
 		},
 	}

@@ -45,9 +45,11 @@ type Exchange struct {
 	// known (R3). news says that it is the first connection of this process: those
 	// with earlier ones are closed, and what is under way there is lost (R17).
 	Admit func(h *peer.Hello) (news bool, err error)
-	// Later is told of a process that is known by the id of this node and is not this
-	// one (R3): by another node, or because it has said so itself.
-	Later  func(boot, nonce uint64, where string)
+	// Rejected is told that a peer knows another process of this node, which was there
+	// first, or is later (R3). Clone is told of another process that says it is this
+	// node, and says whether that one is to become another: or else this one does.
+	Rejected func(by string)
+	Clone    func(other *peer.Hello) (itYields bool)
 	Logger *slog.Logger // nil: none
 
 	mu      sync.Mutex                  // guards what follows
@@ -131,7 +133,7 @@ func (x *Exchange) keepDialing(ctx context.Context, n Node) {
 		}
 		var reject *peer.RejectError
 		if errors.As(err, &reject) && reject.Boot > 0 {
-			x.Later(reject.Boot, reject.Nonce, n.Name)
+			x.Rejected(n.Name)
 		}
 		if err == nil {
 			err = errors.New("the connection has ended")
@@ -264,13 +266,11 @@ func (x *Exchange) serve(ctx context.Context, raw net.Conn, known func()) {
 // admit says whether a peer may speak.
 func (x *Exchange) admit(h *peer.Hello) error {
 	if h.Node == x.Self.Node {
-		if h.Nonce != x.Self.Nonce {
-			x.Later(h.Boot, h.Nonce, h.Name)
+		reject := &peer.RejectError{Reason: "it says that it is this node: one of them was copied from the other, or an address is wrong"}
+		if h.Nonce != x.Self.Nonce && x.Clone(h) {
+			reject.Boot, reject.Nonce = x.Self.Boot, x.Self.Nonce
 		}
-		return &peer.RejectError{
-			Reason: "it says that it is this node: one of them was copied from the other, or an address is wrong",
-			Boot:   x.Self.Boot, Nonce: x.Self.Nonce,
-		}
+		return reject
 	}
 	news, err := x.Admit(h)
 	if err != nil || !news {

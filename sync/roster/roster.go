@@ -86,16 +86,16 @@ func (e *ImpostorError) Error() string {
 	return fmt.Sprintf("a later process of node %v is known, of its start number %d: this one was copied from it, or comes from an old image of its disk", e.Node, e.Boot)
 }
 
-// Later says whether one process of a node is later than another: by the number of
-// its start, and of two copies that were started equally often by their nonces, so
-// that all agree.
+// Later says which of two processes of one node that meet stays what it is: the one
+// with the higher number of its start, and of two copies that were started equally
+// often the one with the higher nonce.
 func Later(boot, nonce, thanBoot, thanNonce uint64) bool {
 	return cmp.Or(cmp.Compare(boot, thanBoot), cmp.Compare(nonce, thanNonce)) > 0
 }
 
 // Admit notes that a process of a node is there; Save makes that durable. It returns
-// an *ImpostorError if a later one is known, and another error if there is no room
-// for one more node. news says that it is another process than before.
+// an *ImpostorError if a later one is known, or another one with the same number of
+// its start, and another error if there is no room for one more node. news says that it is another process than before.
 func (r *Roster) Admit(node tributary.NodeID, name string, boot, nonce uint64) (news bool, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -105,7 +105,7 @@ func (r *Roster) Admit(node tributary.NodeID, name string, boot, nonce uint64) (
 			return false, fmt.Errorf("the site has %d nodes, those that were removed included, and can have no more", Most)
 		}
 	}
-	if Later(n.Boot, n.Nonce, boot, nonce) {
+	if boot < n.Boot || boot == n.Boot && nonce != n.Nonce {
 		return false, &ImpostorError{node, n.Boot, n.Nonce}
 	}
 	if n.Boot == boot && n.Nonce == nonce && n.Name == name {
