@@ -355,3 +355,37 @@ func TestRemoved(t *testing.T) {
 		t.Errorf("%s, %s", got[0].Value, got[1].Value)
 	}
 }
+
+// A1, I1: with if_peers_missing = "refuse" and its peer away, a node that is told to end
+// does so, though devices wait: they get no acknowledgement, and when both are back
+// what they sent is taken like anything that was never answered.
+func TestEndsWhileItRefuses(t *testing.T) {
+	a, b := newPair(t, "[ack]\nif_peers_missing = \"refuse\"\n")
+	b.pairWith(a)
+	w := a.connect("device", 1)
+	w.publish(1, 0, 1, "plant/1", "both")
+	w.expect(0x40, 1)
+	b.end()
+	w.publish(1, 0, 2, "plant/1", "alone")
+	a.until("the record to wait", func(r status.Report) bool { return r.Gateways.Waiting == 1 && r.Colour == status.Red })
+	began := time.Now()
+	a.end()
+	if took := time.Since(began); took > 6*time.Second {
+		t.Errorf("it took %v to end", took)
+	}
+	for {
+		head, body, err := w.next()
+		if err != nil {
+			break
+		}
+		if head == 0x40 && (len(body) < 3 || body[2] < 0x80) {
+			t.Errorf("a record without a copy is acknowledged: %x", body)
+		}
+	}
+	a.start()
+	b.start()
+	w = a.connect("device", 1)
+	w.publish(1, 1, 2, "plant/1", "alone")
+	w.expect(0x40, 2)
+	b.until("a copy", func(r status.Report) bool { return len(r.Gateways.Copies) > 0 })
+}
