@@ -33,6 +33,7 @@ func TestDroppedStaysDropped(t *testing.T) {
 				n.save()
 			}
 			publish(3, 9)
+			synctest.Wait() // all are in the queue, or dropped
 			sub.ack(packet.TypePuback, sub.wantMessage(delivered{topic: "t", payload: "1", qos: 1}))
 			sub.wantMessage(delivered{topic: "t", payload: "8", qos: 1}) // 2 to 7 were dropped
 			synctest.Wait()
@@ -65,6 +66,7 @@ func TestDroppedInAFullLog(t *testing.T) {
 			pub.publish(1, uint16(i+1), "t", fmt.Sprint(i))
 			pub.want(0x40, 2, 0, i+1)
 		}
+		synctest.Wait() // all are in the queue, or dropped
 		l.mu.Lock()
 		l.eventless = true
 		l.mu.Unlock()
