@@ -1,11 +1,14 @@
 package edge
 
 import (
+	"math"
 	"slices"
 	"time"
 
 	"github.com/tributary-edge/tributary"
 	"github.com/tributary-edge/tributary/edge/status"
+	"github.com/tributary-edge/tributary/ingest"
+	"github.com/tributary-edge/tributary/log/store"
 	"github.com/tributary-edge/tributary/sync/member"
 	"github.com/tributary-edge/tributary/sync/peer"
 	"github.com/tributary-edge/tributary/sync/replica"
@@ -83,7 +86,39 @@ func (s *site) acknowledged(ledger tributary.LedgerID) tributary.LSN {
 	if s.acks == nil {
 		return s.node.log.Durable()
 	}
-	return s.acks.Acked(ledger)
+	lac, _ := s.acks.Acked(ledger)
+	return lac
+}
+
+// confirmed returns a ledger of this node as it is to be forwarded, and who is told: if
+// devices wait for copies, QoS 2 is forwarded when they were answered (R22), and what is
+// in Kafka needs no copy (R11).
+func (s *site) confirmed(src *store.Reader, up *uplinkState) (uplink.Source, uplink.Observer) {
+	if s == nil || s.acks == nil {
+		return src, up
+	}
+	id := src.Ledger()
+	lac := func() tributary.LSN {
+		lac, known := s.acks.Acked(id)
+		if !known && id != s.node.log.Ledger() {
+			return math.MaxUint64 // nobody waits for an answer
+		}
+		return lac
+	}
+	return &uplink.Confirmed{Source: src, LAC: lac, Waits: ingest.IsQoS2}, answering{up, s}
+}
+
+// answering is the observer of a ledger of this node that devices may wait for.
+type answering struct {
+	*uplinkState
+
+	site *site
+}
+
+// Committed implements uplink.Observer.
+func (a answering) Committed(c uplink.Commit) {
+	a.uplinkState.Committed(c)
+	a.site.acks.InKafka(c.Position.Ledger, c.Position.Next)
 }
 
 // says is what this node says of itself.
@@ -139,6 +174,9 @@ func (s *site) heard(from *peer.Hello, st *peer.Status) {
 func (s *site) moved(id tributary.LedgerID, next tributary.LSN) {
 	s.view.Moved(id, next, time.Now())
 	s.noted(id, next)
+	if s.acks != nil && s.node.log.Writes(id) {
+		s.acks.InKafka(id, next)
+	}
 }
 
 // noted tells the log.
