@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"fmt"
 	"math"
 	"slices"
 	"time"
@@ -61,6 +62,8 @@ func (s *site) sender(to tributary.NodeID) *replica.Sender {
 		Diverged: func(ledger tributary.LedgerID, at tributary.LSN) {
 			s.node.logger.Error("a peer has another history of what this process writes: two processes have written to one ledger", "ledger", ledger.String(), "from", uint64(at))
 		},
+		Full:   func(tributary.LedgerID) { s.full(to) },
+		Pace:   s.pace,
 		Status: s.says,
 		Answer: s.keeper.Answered,
 	}
@@ -73,13 +76,34 @@ func (s *site) sender(to tributary.NodeID) *replica.Sender {
 // keeps says whether a peer is to keep a copy of a ledger of this node: as many do
 // as the configuration wants, of those that are there and were not removed (R6).
 func (s *site) keeps(ledger tributary.LedgerID, node tributary.NodeID) bool {
-	var there []tributary.NodeID
-	for _, n := range s.nodes() {
-		if s.roster.State(n.ID) == roster.Member {
-			there = append(there, n.ID)
+	return slices.Contains(s.view.Keepers(ledger, s.keepers(), max(1, s.node.cfg.Ack.Copies), time.Now()), node)
+}
+
+// full notes that a peer has no room for copies: another one is to keep them, if
+// there is one.
+func (s *site) full(node tributary.NodeID) {
+	s.view.Full(node, time.Now())
+	s.alarms.raise(s, fmt.Sprintf("gateway %s has no room for copies of what this one takes: give its log more room, or bring it to Kafka", s.nameOf(node)))
+}
+
+// nameOf returns what a node is called.
+func (s *site) nameOf(node tributary.NodeID) string {
+	for _, m := range s.others() {
+		if m.Node == node && m.Name != "" {
+			return m.Name
 		}
 	}
-	return slices.Contains(view.Peers(ledger, there, max(1, s.node.cfg.Ack.Copies)), node)
+	return node.String()
+}
+
+// keepers returns the nodes that may keep copies.
+func (s *site) keepers() (all []tributary.NodeID) {
+	for _, n := range s.nodes() {
+		if s.roster.State(n.ID) == roster.Member {
+			all = append(all, n.ID)
+		}
+	}
+	return all
 }
 
 func (s *site) acknowledged(ledger tributary.LedgerID) tributary.LSN {

@@ -36,6 +36,7 @@ type site struct {
 	acks        *replica.Acks
 	keeper      replica.Keeper
 	puller      replica.Puller
+	pace        *replica.Pace
 	taking      takeover.Forwarder
 	known       member.Addresses
 	roster      *roster.Roster
@@ -82,7 +83,9 @@ func (n *Node) openSite() error {
 	s.view.Own = func() (tributary.LedgerID, tributary.LSN) { return n.log.Ledger(), n.log.Durable() }
 	log := copied{n.log, s}
 	s.keeper = replica.Keeper{Log: log, Logger: n.logger, Status: s.heard, Own: n.log.Writes, Classify: classify}
-	s.puller = replica.Puller{Log: log, View: s.view}
+	s.pace = &replica.Pace{BytesPerSecond: int64(n.cfg.Site.MaxBandwidth)}
+	s.keeper.Pace = s.pace
+	s.puller = replica.Puller{Log: log, View: s.view, Copies: func() int { return n.cfg.Ack.Copies }, Keepers: s.keepers, Needs: s.taking.Needs}
 	s.taking = takeover.Forwarder{View: s.view, Log: log, Own: n.log.Wrote, Committed: s.tookOver, Logger: n.logger}
 	if n.cfg.Ack.Copies > 0 {
 		s.acks = &replica.Acks{Copies: s.wanted, Accept: !n.cfg.Ack.RefuseAlone, Short: s.short}

@@ -10,12 +10,19 @@ import (
 	"github.com/tributary-edge/tributary/sync/view"
 )
 
-// A Puller says what this node wants to have of its peers (R14): one after the
+// A Puller says what this node wants to have of its peers (R14): the rest of what it
+// holds a part of, and what too few hold. It asks one after the
 // other, and less and less often while nothing comes of it. Its methods may be
 // called from many goroutines at once.
 type Puller struct {
 	Log  Log
 	View *view.View
+	// Copies is how many copies there should be beside the first, and Keepers are the
+	// other nodes that may keep them.
+	Copies  func() int
+	Keepers func() []tributary.NodeID
+	// Needs says whether this node must have a ledger in any case; nil: none.
+	Needs func(id tributary.LedgerID) bool
 
 	mu    sync.Mutex // guards what follows
 	asked map[tributary.LedgerID]asking
@@ -48,12 +55,20 @@ func (p *Puller) Pulls(of tributary.NodeID) (all []peer.Pull) {
 		from, _, held := p.Log.CopyEnd(h.Ledger)
 		if !held {
 			from = position
+			if !p.adopts(h.Ledger) {
+				continue
+			}
 		}
 		if h.Durable > max(from, position) && p.asks(of, h.Ledger, from, time.Now()) {
 			all = append(all, peer.Pull{Ledger: h.Ledger, From: from})
 		}
 	}
 	return all
+}
+
+// adopts says whether a copy of a ledger is to be begun.
+func (p *Puller) adopts(id tributary.LedgerID) bool {
+	return p.View.Adopts(id, p.Keepers(), p.Copies(), time.Now()) || p.Needs != nil && p.Needs(id)
 }
 
 // forget drops what a peer was asked for and does not hold any more.

@@ -50,6 +50,7 @@ type Forwarder struct {
 
 	mu     sync.Mutex // guards what follows
 	taken  map[tributary.LedgerID]bool
+	needed map[tributary.LedgerID]bool // others wait for them, and nobody here knows who wrote them
 	silent map[tributary.LedgerID]time.Time // ledgers that are not to be taken over again before
 }
 
@@ -100,6 +101,14 @@ func (f *Forwarder) Forwards(id tributary.LedgerID) bool {
 	return f.taken[id]
 }
 
+// Needs says whether a ledger that another node has should be had here, to know who
+// wrote it: one that is due waits for it.
+func (f *Forwarder) Needs(id tributary.LedgerID) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.needed[id]
+}
+
 // begin says whether a ledger is to be taken over now, and remembers that it is.
 func (f *Forwarder) begin(id tributary.LedgerID) bool {
 	f.mu.Lock()
@@ -143,12 +152,6 @@ func (f *Forwarder) finish(ctx context.Context, cfg uplink.Config, id tributary.
 		f.silent[id] = time.Now().Add(stoppedRetry)
 		f.mu.Unlock()
 	}
-}
-
-func (f *Forwarder) isSilent(id tributary.LedgerID) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return time.Now().Before(f.silent[id])
 }
 
 // taker observes the forwarding of another node's ledger: it ends as soon as
