@@ -14,6 +14,7 @@ import (
 	"github.com/tributary-edge/tributary/sync/peer"
 	"github.com/tributary-edge/tributary/sync/replica"
 	"github.com/tributary-edge/tributary/sync/roster"
+	"github.com/tributary-edge/tributary/sync/takeover"
 	"github.com/tributary-edge/tributary/sync/uplink"
 	"github.com/tributary-edge/tributary/sync/view"
 )
@@ -118,8 +119,12 @@ func (s *site) acknowledged(ledger tributary.LedgerID) tributary.LSN {
 // devices wait for copies, QoS 2 is forwarded when they were answered (R22), and what is
 // in Kafka needs no copy (R11).
 func (s *site) confirmed(src *store.Reader, up *uplinkState) (uplink.Source, uplink.Observer) {
-	if s == nil || s.acks == nil {
+	if s == nil {
 		return src, up
+	}
+	whole := &takeover.Healing{Reader: src}
+	if s.acks == nil {
+		return whole, up
 	}
 	id := src.Ledger()
 	lac := func() tributary.LSN {
@@ -129,7 +134,7 @@ func (s *site) confirmed(src *store.Reader, up *uplinkState) (uplink.Source, upl
 		}
 		return lac
 	}
-	return &uplink.Confirmed{Source: src, LAC: lac, Waits: ingest.IsQoS2}, answering{up, s}
+	return &uplink.Confirmed{Source: whole, LAC: lac, Waits: ingest.IsQoS2}, answering{up, s}
 }
 
 // answering is the observer of a ledger of this node that devices may wait for.
@@ -181,7 +186,7 @@ func (s *site) heard(from *peer.Hello, st *peer.Status) {
 	holds := make([]view.Holding, len(st.Held))
 	for i := range st.Held {
 		h := &st.Held[i]
-		holds[i] = view.Holding{Ledger: h.Ledger, Durable: h.Durable, Position: h.Position, Forwards: h.Forwarding}
+		holds[i] = view.Holding{Ledger: h.Ledger, Base: h.Base, Durable: h.Durable, Position: h.Position, Forwards: h.Forwarding}
 	}
 	s.told(st.Nodes)
 	believed, doubt := s.view.Heard(from.Node, st.Live, holds, time.Now())
@@ -253,7 +258,10 @@ func (s *site) report() *status.Gateways {
 			Node: m.Node.String(), Name: m.Name, Address: m.PeerAddress.String(), State: m.State.String(), Copied: uint64(copied[m.Node]),
 		})
 	}
-	g.Alarms = s.alarms.shown()
+	g.Alarms, g.Stuck = s.alarms.shown(), []status.Stuck{}
+	for _, k := range s.taking.Stuck() {
+		g.Stuck = append(g.Stuck, status.Stuck{Ledger: k.Ledger.String(), From: uint64(k.From), To: uint64(k.To), Seconds: time.Since(k.Since).Seconds()})
+	}
 	for _, l := range s.node.log.Ledgers() {
 		if !l.Copy {
 			continue

@@ -20,11 +20,12 @@ import (
 // A Keeper takes what peers have to keep, and gives them what they ask for.
 type Keeper struct {
 	Log    Log
+	Heals  Healer       // nil: what is missing stays so
 	Logger *slog.Logger // nil: none
 	// Status is given what a peer says of itself, until the next call; nil: it is not needed.
 	Status func(from *peer.Hello, s *peer.Status)
 	// Own says whether a ledger is, or was, written by this node: nobody else streams it.
-	Own func(id tributary.LedgerID) bool
+	Own  func(id tributary.LedgerID) bool
 	Pace *Pace // of what is given; nil: no bound
 	// Classify says which of the reasons err, of AppendCopy, is; 0 for none of them.
 	Classify func(err error) peer.Reason
@@ -44,7 +45,7 @@ type serving struct {
 	echo   *peer.Echo
 	wake   chan struct{}
 	nacked map[tributary.LedgerID]nacked
-	giving tributary.LedgerID                   // what is being given
+	giving tributary.LedgerID // what is being given
 }
 
 // nacked is where a copy ended when the peer was told so last, and when that was.
@@ -139,8 +140,36 @@ func (k *Keeper) Take(m *peer.Pulled) error {
 	if err != nil {
 		return err
 	}
-	if err := k.Log.AppendCopy(&got, func(error) {}); err != nil && k.Classify(err) == 0 {
+	err = k.Log.AppendCopy(&got, func(error) {})
+	if err != nil && k.Classify(err) == peer.Gap && k.Heals != nil {
+		err = k.heal(&got, dec)
+	}
+	if err != nil && k.Classify(err) == 0 {
 		return err
+	}
+	return nil
+}
+
+// heal fills what is missing here with groups that lie before the end of a copy (R15),
+// if they go on from what is before them.
+func (k *Keeper) heal(s *group.Sealed, dec *zstd.Decoder) error {
+	groups, err := s.Groups(dec)
+	if err != nil {
+		return err
+	}
+	r, err := k.Log.Read(s.Ledger)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	if chain, known := r.ChainAt(s.Base); known && chain != s.PrevChain {
+		return fmt.Errorf("record %d of the peer's copy has another history before it than this node's", s.Base)
+	}
+	for i := range groups {
+		raw := groups[i].Raw()
+		if err := k.Heals.Heal(&raw, func(error) {}); err != nil && k.Classify(err) != peer.Gap {
+			return err // what is not missing is passed over
+		}
 	}
 	return nil
 }
@@ -332,7 +361,7 @@ func (s *serving) begin() (*gift, error) {
 	s.pulls = s.pulls[1:]
 	s.giving = m.Ledger
 	s.mu.Unlock()
-	if m.Ledger == s.Log.Ledger() { // it is streamed to those who keep it
+	if m.Ledger == s.Log.Ledger() && m.To == 0 { // it is streamed to those who keep it
 		return nil, s.conn.Send(&peer.End{Ledger: m.Ledger, Position: s.Log.Position(m.Ledger)})
 	}
 	r, err := s.Log.Read(m.Ledger)
@@ -345,8 +374,12 @@ func (s *serving) begin() (*gift, error) {
 // give sends the next part of what this node has of a ledger: between two parts it
 // says what others wait for. It returns nil after the last.
 func (s *serving) give(ctx context.Context, g *gift) (*gift, error) {
-	all, err := g.Sealed(ctx, g.next, s.Pace.part())
-	if g.to > 0 && g.next >= g.to || err != nil { // the end, a hole, or a record that is not where a group starts: this node has no more to give
+	var all []group.Sealed
+	err := io.EOF
+	if g.to == 0 || g.next < g.to {
+		all, err = g.Sealed(ctx, g.next, s.Pace.part())
+	}
+	if err != nil { // the end, a hole, or a record that is not where a group starts: this node has no more to give
 		g.close()
 		return nil, s.conn.Send(&peer.End{Ledger: g.id, Position: s.Log.Position(g.id)})
 	}

@@ -2,6 +2,7 @@ package replica
 
 import (
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -21,6 +22,7 @@ type Puller struct {
 	// other nodes that may keep them.
 	Copies  func() int
 	Keepers func() []tributary.NodeID
+	Heals   Healer // nil: what is missing stays so
 	// Needs says whether this node must have a ledger in any case; nil: none.
 	Needs func(id tributary.LedgerID) bool
 
@@ -61,6 +63,20 @@ func (p *Puller) Pulls(of tributary.NodeID) (all []peer.Pull) {
 		}
 		if h.Durable > max(from, position) && p.asks(of, h.Ledger, from, time.Now()) {
 			all = append(all, peer.Pull{Ledger: h.Ledger, From: from})
+		}
+	}
+	return append(all, p.missing(of, holds)...)
+}
+
+// missing returns what is damaged here and a peer may have (R15).
+func (p *Puller) missing(of tributary.NodeID, holds []view.Holding) (all []peer.Pull) {
+	if p.Heals == nil {
+		return nil
+	}
+	for _, m := range p.Heals.Missing() {
+		has := slices.ContainsFunc(holds, func(h view.Holding) bool { return h.Ledger == m.Ledger && h.Base <= m.From && m.From < h.Durable })
+		if has && m.From >= p.View.Position(m.Ledger) && p.asks(of, m.Ledger, m.From, time.Now()) {
+			all = append(all, peer.Pull{Ledger: m.Ledger, From: m.From, To: m.To})
 		}
 	}
 	return all

@@ -36,6 +36,7 @@ const silent = 5 * time.Second
 // A Holding is what a node holds of a ledger.
 type Holding struct {
 	Ledger   tributary.LedgerID
+	Base     tributary.LSN // of the oldest record
 	Durable  tributary.LSN
 	Position tributary.LSN // as far as it knows
 	Forwards bool          // it is forwarding the ledger
