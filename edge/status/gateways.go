@@ -75,7 +75,7 @@ func (r *Report) judgeGateways() {
 	case g.Short:
 		r.say(Yellow, "too few peers have copies of what devices send (%d wanted): it is acknowledged when it is on this disk alone; %d records were, since the start. Bring a peer back", g.Wanted, g.Unprotected)
 	case missing > 0:
-		r.say(Yellow, "%d of the %d peers that should have copies are there: what devices send is acknowledged five seconds late, when it is on this disk alone. Bring a peer back", g.there(), g.Wanted)
+		r.say(Yellow, "%d of the %d peers that should have copies are there: what devices send is acknowledged when Kafka has it, or five seconds late, when it is on this disk alone. Bring a peer back", g.there(), g.Wanted)
 	}
 }
 

@@ -232,6 +232,7 @@ func TestHeal(t *testing.T) {
 }
 
 func heal(t *testing.T, seed uint64) {
+	t.Helper()
 	rng := rand.New(rand.NewPCG(seed, 15))
 	again := func() string { return fmt.Sprintf("again: SEED=%d go test -run TestHeal ./log/store/", seed) }
 	owner := start(t, disktest.New(1<<30), Options{MaxBytes: 4 << 20})

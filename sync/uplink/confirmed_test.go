@@ -69,7 +69,7 @@ func TestConfirmed(t *testing.T) {
 			time.Sleep(500 * time.Millisecond) //nolint:forbidigo // bubble time
 			lac = 12
 		}()
-		c.Source.(*groups).waits[10] = true //nolint:errcheck // it is one
+		c.Source.(*groups).waits[10] = true
 		read(10, 12)
 	})
 }
