@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -23,9 +24,10 @@ func TestPace(t *testing.T) {
 		if rest < 9500 || rest > 11000 {
 			t.Errorf("%d bytes in ten seconds of 1000 each", rest)
 		}
-		began, rest = time.Now(), 0
-		go func() {
-			for time.Since(began) < 10*time.Second {
+		end, rest := time.Now().Add(10*time.Second), 0
+		var other sync.WaitGroup
+		other.Go(func() {
+			for time.Now().Before(end) {
 				d := p.Delay()
 				time.Sleep(max(d, time.Millisecond)) //nolint:forbidigo // bubble time
 				if d == 0 {
@@ -33,13 +35,14 @@ func TestPace(t *testing.T) {
 					rest += p.part()
 				}
 			}
-		}()
-		for time.Since(began) < 10*time.Second {
+		})
+		for time.Now().Before(end) {
 			if err := p.Urgent(t.Context(), 300); err != nil {
 				t.Fatal(err)
 			}
 			urgent += 300
 		}
+		other.Wait()
 		if urgent+rest > 11000 || urgent < 7000 {
 			t.Errorf("%d bytes that were waited for and %d others in ten seconds of 1000 each", urgent, rest)
 		}

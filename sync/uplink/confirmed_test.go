@@ -2,6 +2,7 @@ package uplink
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -41,10 +42,10 @@ func (g *groups) Read(ctx context.Context, from tributary.LSN, maxBytes int) (c 
 // before; what was answered, or need not wait, is read at once.
 func TestConfirmed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		lac := tributary.LSN(0)
+		var lac atomic.Uint64
 		c := &Confirmed{
 			Source: &groups{waits: map[tributary.LSN]bool{4: true, 8: true}, end: 12},
-			LAC:    func() tributary.LSN { return lac },
+			LAC:    func() tributary.LSN { return tributary.LSN(lac.Load()) },
 			Waits:  func(r *record.Record) bool { return string(r.Key) == "2" },
 		}
 		read := func(from, want tributary.LSN) {
@@ -59,17 +60,17 @@ func TestConfirmed(t *testing.T) {
 		read(0, 2)
 		read(2, 4)
 		read(4, 0)
-		lac = 6
+		lac.Store(6)
 		read(4, 6)
 		read(6, 8)
 		read(8, 0)
-		lac = 10
+		lac.Store(10)
 		read(4, 12)
+		c.Source.(*groups).waits[10] = true
 		go func() {
 			time.Sleep(500 * time.Millisecond) //nolint:forbidigo // bubble time
-			lac = 12
+			lac.Store(12)
 		}()
-		c.Source.(*groups).waits[10] = true
 		read(10, 12)
 	})
 }
