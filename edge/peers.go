@@ -30,10 +30,11 @@ func (s *site) others() []member.Member {
 	return m.List()
 }
 
-// nodes returns the others that are probably there.
+// nodes returns the others that are probably there: not more than a site has, whatever
+// is told by gossip.
 func (s *site) nodes() (all []replica.Node) {
 	for _, m := range s.others() {
-		if m.State == member.Alive {
+		if m.State == member.Alive && len(all) < roster.Most {
 			all = append(all, replica.Node{ID: m.Node, Name: m.Name, Address: m.PeerAddress.String()})
 		}
 	}
