@@ -27,7 +27,13 @@ type Puller struct {
 	Needs func(id tributary.LedgerID) bool
 
 	mu    sync.Mutex // guards what follows
-	asked map[tributary.LedgerID]asking
+	asked map[want]asking
+}
+
+// A want is the rest of a ledger, or what is missing of it up to a record.
+type want struct {
+	ledger tributary.LedgerID
+	to     tributary.LSN // 0: the rest
 }
 
 // asking is what this node has last asked for of a ledger.
@@ -42,6 +48,8 @@ const (
 	askEvery = time.Second
 	askOther = 5 * time.Second // after another peer was asked
 	askRest  = time.Minute     // at most, after what came could not be taken: the log has no room for copies
+
+	askForget = 10 * time.Minute // after that it is asked as if for the first time
 )
 
 // Pulls returns what a peer has of ledgers that nobody writes any more, and this
@@ -61,7 +69,7 @@ func (p *Puller) Pulls(of tributary.NodeID) (all []peer.Pull) {
 				continue
 			}
 		}
-		if h.Durable > max(from, position) && p.asks(of, h.Ledger, from, time.Now()) {
+		if h.Durable > max(from, position) && p.asks(of, want{ledger: h.Ledger}, from, time.Now()) {
 			all = append(all, peer.Pull{Ledger: h.Ledger, From: from})
 		}
 	}
@@ -75,7 +83,7 @@ func (p *Puller) missing(of tributary.NodeID, holds []view.Holding) (all []peer.
 	}
 	for _, m := range p.Heals.Missing() {
 		has := slices.ContainsFunc(holds, func(h view.Holding) bool { return h.Ledger == m.Ledger && h.Base <= m.From && m.From < h.Durable })
-		if has && m.From >= p.View.Position(m.Ledger) && p.asks(of, m.Ledger, m.From, time.Now()) {
+		if has && m.From >= p.View.Position(m.Ledger) && p.asks(of, want{m.Ledger, m.To}, m.From, time.Now()) {
 			all = append(all, peer.Pull{Ledger: m.Ledger, From: m.From, To: m.To})
 		}
 	}
@@ -87,22 +95,24 @@ func (p *Puller) adopts(id tributary.LedgerID) bool {
 	return p.View.Adopts(id, p.Keepers(), p.Copies(), time.Now()) || p.Needs != nil && p.Needs(id)
 }
 
-// forget drops what a peer was asked for and does not hold any more.
+// forget drops what a peer was asked for and does not hold any more, and what was
+// asked for long ago.
 func (p *Puller) forget(of tributary.NodeID, holds []view.Holding) {
 	held := make(map[tributary.LedgerID]bool, len(holds))
 	for _, h := range holds {
 		held[h.Ledger] = true
 	}
+	now := time.Now()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	maps.DeleteFunc(p.asked, func(id tributary.LedgerID, a asking) bool { return a.of == of && !held[id] })
+	maps.DeleteFunc(p.asked, func(w want, a asking) bool { return a.of == of && !held[w.ledger] || now.Sub(a.at) > askForget })
 }
 
-// asks says whether a peer is to be asked for a ledger from a record on.
-func (p *Puller) asks(of tributary.NodeID, id tributary.LedgerID, from tributary.LSN, now time.Time) bool {
+// asks says whether a peer is to be asked for a part of a ledger, from a record on.
+func (p *Puller) asks(of tributary.NodeID, w want, from tributary.LSN, now time.Time) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	was, asked := p.asked[id]
+	was, asked := p.asked[w]
 	wait := askEvery
 	switch since := now.Sub(was.at); {
 	case !asked:
@@ -112,8 +122,8 @@ func (p *Puller) asks(of tributary.NodeID, id tributary.LedgerID, from tributary
 		wait = min(2*was.wait, askRest)
 	}
 	if p.asked == nil {
-		p.asked = map[tributary.LedgerID]asking{}
+		p.asked = map[want]asking{}
 	}
-	p.asked[id] = asking{of, from, now, wait}
+	p.asked[w] = asking{of, from, now, wait}
 	return true
 }
