@@ -21,9 +21,11 @@ import (
 	"github.com/tributary-edge/tributary/sync/join"
 )
 
-// pair is two gateways of one site, each at its own loopback address.
+// newPair is two gateways of one site, each at its own loopback address. Its tests
+// wait most of their time, for timers that are real: they run beside each other.
 func newPair(t *testing.T, extra string) (a, b *site) {
 	t.Helper()
+	t.Parallel()
 	subnet := fmt.Sprintf("127.%d.%d", 1+rand.IntN(200), 1+rand.IntN(200))
 	conf := func(n int) string {
 		return fmt.Sprintf("[site]\nlisten = \"%s.%d:7882\"\n%s", subnet, n, extra)
