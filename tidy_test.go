@@ -24,6 +24,7 @@ var layers = map[string][]string{
 	"log/disk/disktest": {"log/disk"},
 	"log/disk/loopdisk": {"golang.org/x/sys/unix"},
 	"log/record":        {"."},
+	"log/mark":          {".", "log/record"},
 	"log/group":         {".", "log/record", "github.com/klauspost/compress/zstd"},
 	"log/segment":       {".", "log/disk", "log/record", "log/group"},
 	"log/clock":         {"golang.org/x/sys/unix"},
@@ -39,8 +40,9 @@ var layers = map[string][]string{
 	"sync/peer":    {".", "log/group"},
 	"sync/join":    {".", "sync/peer"},
 	"sync/replica": {".", "log/group", "sync/peer", "github.com/klauspost/compress/zstd"},
+	"sync/handoff": {".", "log/mark", "log/record", "sync/peer"},
 	"sync/view":    {"."},
-	"sync/uplink":  {".", "log/record", "github.com/twmb/franz-go/...", "golang.org/x/net/proxy"},
+	"sync/uplink":  {".", "log/mark", "log/record", "github.com/twmb/franz-go/...", "golang.org/x/net/proxy"},
 
 	"ingest/packet":  {"github.com/mochi-mqtt/server/v2/packets"},
 	"ingest/route":   {"."},
@@ -49,7 +51,7 @@ var layers = map[string][]string{
 	"ingest/gate":    {},
 	"ingest/auth":    {"ingest/gate", "github.com/golang-jwt/jwt/v5", "golang.org/x/crypto/argon2"},
 	"ingest": {
-		".", "log/record", "ingest/auth", "ingest/gate", "ingest/packet", "ingest/session", "ingest/topic",
+		".", "log/mark", "log/record", "ingest/auth", "ingest/gate", "ingest/packet", "ingest/session", "ingest/topic",
 		"github.com/mochi-mqtt/server/v2/packets", "github.com/coder/websocket", "golang.org/x/sys/unix",
 	},
 

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"errors"
 
 	"github.com/tributary-edge/tributary"
@@ -76,6 +77,7 @@ func (l *Log) AppendCopy(s *group.Sealed, done func(error)) error {
 	l.ends[s.Ledger] = end{s.Next(), s.Header.Chain()}
 	l.copies = append(l.copies, copying{s.Ledger, s.Header, frame, padded, done})
 	l.copyBytes += size
+	l.copiesIn++
 	if signal(l.wake); l.copyBytes >= windowBytes {
 		signal(l.company)
 	}
@@ -160,6 +162,39 @@ func (l *Log) Position(id tributary.LedgerID) tributary.LSN {
 	return l.forwarded[id]
 }
 
+// Settle returns nil when all that was appended before it was called, to the live
+// ledger and to copies, is durable; what a failed write has taken along is not
+// waited for. Errors: ctx's, ErrClosed and what wraps ErrFailed.
+func (l *Log) Settle(ctx context.Context) error {
+	l.mu.Lock()
+	ledger, next, copies := l.ledger, l.next, l.copiesIn
+	for l.ledger == ledger && l.durable < next || l.copiesOut < copies {
+		if l.failed != nil || l.closed {
+			break
+		}
+		if l.tail == nil {
+			l.tail = make(chan struct{})
+		}
+		more := l.tail
+		l.mu.Unlock()
+		select {
+		case <-more:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		l.mu.Lock()
+	}
+	defer l.mu.Unlock()
+	switch {
+	case l.failed != nil:
+		return l.failed
+	case l.closed:
+		return ErrClosed
+	default:
+		return nil
+	}
+}
+
 func (l *Log) endLocked(id tributary.LedgerID) (at end, held bool) {
 	if at, held = l.ends[id]; held {
 		return at, true
@@ -209,6 +244,7 @@ func (l *Log) takeCopies(b *batch) (claimed int64) {
 func (l *Log) dropCopies() []copying {
 	all := l.copies
 	l.copies, l.copyBytes = nil, 0
+	l.copiesOut += uint64(len(all))
 	clear(l.ends) // what is durable says where they end
 	return all
 }
@@ -217,6 +253,7 @@ func (l *Log) dropCopies() []copying {
 func (l *Log) refuseCopies(err error) {
 	l.mu.Lock()
 	all := l.dropCopies()
+	l.wakeReaders()
 	l.mu.Unlock()
 	for i := range all {
 		all[i].done(err)

@@ -122,6 +122,8 @@ type Log struct {
 	packings  int                        // how often that has ended
 	copies    []copying                  // those that wait to be made durable,
 	copyBytes int64                      // and how long they are
+	copiesIn  uint64                     // that were ever given,
+	copiesOut uint64                     // and those that are durable, or failed
 	ends      map[tributary.LedgerID]end // of the copies, with those
 	closed    bool
 	failed    error // not nil after the last failure, for good (D2)

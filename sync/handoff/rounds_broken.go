@@ -1,0 +1,5 @@
+//go:build break_round
+
+package handoff
+
+const oneRound = true
