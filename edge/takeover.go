@@ -167,7 +167,7 @@ func (s *site) asks(of tributary.NodeID, id tributary.LedgerID, from tributary.L
 }
 
 // answered takes what a peer answers.
-func (s *site) answered(m peer.Message) {
+func (s *site) answered(_ *peer.Hello, m peer.Message) {
 	if p, ok := m.(*peer.Pulled); ok {
 		if err := s.keeper.Take(p); err != nil {
 			s.node.logger.Warn("could not keep what a peer gave", "ledger", p.Ledger.String(), "error", err)

@@ -8,8 +8,8 @@ import "github.com/tributary-edge/tributary"
 
 // Bounds of these messages.
 const (
-	MaxClients  = 256   // in one Close or Collect
-	MaxMembers  = 1024  // named in one Collect
+	MaxClients  = 256  // in one Close or Collect
+	MaxMembers  = 1024 // named in one Collect
 	MaxLedgers  = maxHeld
 	MaxEnds     = 1<<16 - 1
 	MaxIDs      = 1 << 15
