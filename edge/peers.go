@@ -59,7 +59,7 @@ func (s *site) sender(to tributary.NodeID) *replica.Sender {
 			s.node.logger.Error("a peer has another history of what this process writes: two processes have written to one ledger", "ledger", ledger.String(), "from", uint64(at))
 		},
 		Status: s.says,
-		Answer: s.keeper.Answered,
+		Answer: s.answered,
 	}
 	if s.acks != nil {
 		sender.Waits = s.acks.Waits
@@ -103,7 +103,7 @@ func (s *site) says() *peer.Status {
 		}
 		st.Held = append(st.Held, peer.Held{
 			Ledger: l.ID, Base: l.From, Durable: l.To, Chain: l.ToChain, Position: position,
-			Forwarding: s.taking.Forwards(l.ID) || l.Live && st.KafkaReached,
+			Forwarding: s.taking.Forwards(l.ID) || l.Live && st.KafkaReached, Holding: s.isAtMark(l.ID),
 		})
 	}
 	for _, n := range s.roster.Standings() {
@@ -122,7 +122,7 @@ func (s *site) heard(from *peer.Hello, st *peer.Status) {
 	holds := make([]view.Holding, len(st.Held))
 	for i := range st.Held {
 		h := &st.Held[i]
-		holds[i] = view.Holding{Ledger: h.Ledger, Durable: h.Durable, Position: h.Position, Forwards: h.Forwarding}
+		holds[i] = view.Holding{Ledger: h.Ledger, Durable: h.Durable, Position: h.Position, Forwards: h.Forwarding, AtMark: h.Holding}
 	}
 	s.told(st.Nodes)
 	believed, doubt := s.view.Heard(from.Node, st.Live, holds, time.Now())

@@ -52,6 +52,9 @@ type Site struct {
 	Gossip    string   // gossip: HOST:PORT, TCP and UDP; default the host of Listen and port 7883
 	Advertise string   // advertise: the IP address at which they reach both; default what this machine reaches others from
 	Seeds     []string // seeds: HOST:PORT of the gossip of some of them; default none, those that tributary join was told of
+	// Strict is handoff = "strict": what a device sends that has come from another
+	// gateway waits for ever for what that one took. The default is "hold": a minute.
+	Strict bool
 }
 
 // Ack is [ack]: when a device gets its acknowledgement. Its key level takes only

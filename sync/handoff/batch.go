@@ -125,7 +125,7 @@ func (b *batch) collectAll(ctx context.Context) (silent []tributary.NodeID) {
 
 // processes returns who is known to be which process, to those who are asked.
 func (b *batch) processes() []peer.Process {
-	all := []peer.Process{b.h.Self}
+	all := []peer.Process{b.h.Self()}
 	for n, nonce := range b.nonces {
 		if len(all) < peer.MaxMembers {
 			all = append(all, peer.Process{Node: n, Nonce: nonce})
@@ -184,12 +184,12 @@ func (b *batch) ask(ctx context.Context, in <-chan answer, m peer.Message, patie
 	tick := time.NewTicker(askEvery)
 	defer tick.Stop()
 	for first := true; ; first = false {
-		lives := false
+		lives, young := false, b.h.isYoung()
 		for n := range waiting {
 			connected := site.Say(n, m)
 			alive := site.Alive(n)
-			lives = lives || connected && alive
-			if first && !connected && !alive {
+			lives = lives || connected && alive || young
+			if first && !connected && !alive && !young {
 				delete(waiting, n)
 				silent = append(silent, n)
 			}

@@ -45,7 +45,7 @@ type Site interface {
 
 // Config is what a Handoffs needs.
 type Config struct {
-	Self  peer.Process
+	Self  func() peer.Process
 	Site  Site
 	Log   Log
 	Index *Index
@@ -90,6 +90,7 @@ const (
 	askFor      = time.Second            // those of whom nothing is heard,
 	askLivesFor = 3 * time.Second        // and the others
 	closeFor    = 2 * time.Second        // a connection has to end
+	youngFor    = 5 * time.Second        // after Run began, others may not have been found
 	settleFor   = 5 * time.Second        // this node's own log has to become durable
 	updateFor   = 500 * time.Millisecond // the index has to catch up; then it answers for all clients
 
@@ -113,6 +114,7 @@ type Handoffs struct {
 	asked   map[uint64]chan answer
 	leases  map[tributary.NodeID]lease
 	counted Counts
+	began   time.Time // Run
 }
 
 // session is what is known of a client.
@@ -201,6 +203,9 @@ func (h *Handoffs) session(client string) *session {
 
 // Run lets devices in, until ctx ends.
 func (h *Handoffs) Run(ctx context.Context) {
+	h.mu.Lock()
+	h.began = time.Now()
+	h.mu.Unlock()
 	var all sync.WaitGroup
 	defer all.Wait()
 	all.Go(func() { h.keepUp(ctx) })
@@ -228,6 +233,13 @@ func (h *Handoffs) Run(ctx context.Context) {
 			})
 		}
 	}
+}
+
+// isYoung says whether others may be there that were not found yet.
+func (h *Handoffs) isYoung() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return time.Since(h.began) < youngFor
 }
 
 // next takes a batch from the queue, or returns nil.

@@ -46,6 +46,7 @@ func (h *Handoffs) Answer(ctx context.Context, from *peer.Hello, m peer.Message)
 func (h *Handoffs) letGo(ctx context.Context, to tributary.NodeID, clients []peer.Device) (epochs []uint64, held []bool, err error) {
 	epochs, held = make([]uint64, len(clients)), make([]bool, len(clients))
 	var leave []string
+	self := h.Self().Node
 	h.mu.Lock()
 	for i := range clients {
 		c := &clients[i]
@@ -53,7 +54,7 @@ func (h *Handoffs) letGo(ctx context.Context, to tributary.NodeID, clients []pee
 		if s != nil {
 			epochs[i] = s.epoch
 		}
-		if s != nil && s.here && (s.epoch > c.Epoch || s.epoch == c.Epoch && slices.Compare(h.Self.Node[:], to[:]) > 0) {
+		if s != nil && s.here && (s.epoch > c.Epoch || s.epoch == c.Epoch && slices.Compare(self[:], to[:]) > 0) {
 			held[i] = true
 			continue
 		}
