@@ -33,10 +33,10 @@ func (b *batch) run(ctx context.Context) {
 	b.began = time.Now()
 	var silent []tributary.NodeID
 	if len(b.h.Site.Members()) > 0 {
-		if !oneRound {
-			b.closeAll(ctx)
+		silent = b.closeAll(ctx)
+		if !noCollect {
+			silent = b.collectAll(ctx)
 		}
-		silent = b.collectAll(ctx)
 	}
 	if ctx.Err() == nil {
 		b.finish(ctx, silent)
@@ -53,12 +53,12 @@ func (b *batch) clients() []peer.Device {
 }
 
 // closeAll is round 1, CLOSE: nobody takes anything more from the devices (R41).
-func (b *batch) closeAll(ctx context.Context) {
+func (b *batch) closeAll(ctx context.Context) (silent []tributary.NodeID) {
 	for range mostRaises {
 		try, in := b.h.listen()
 		again := false
 		m := &peer.Close{Try: try, Clients: b.clients()}
-		b.ask(ctx, in, m, false, func(a answer) {
+		silent = b.ask(ctx, in, m, false, func(a answer) {
 			if m, is := a.m.(*peer.Closed); is && len(m.Epochs) == len(b.all) {
 				b.nonces[a.from.Node] = a.from.Nonce
 				again = b.raise(m.Epochs, m.Held) || again
@@ -66,10 +66,10 @@ func (b *batch) closeAll(ctx context.Context) {
 		})
 		b.h.unlisten(try)
 		if !again {
-			return
+			break
 		}
 	}
-	// Whoever still holds on says so in round 2.
+	return silent // whoever still holds on says so in round 2
 }
 
 // raise makes the epochs of devices higher than what another node knows. It returns
@@ -107,7 +107,7 @@ func (b *batch) collectAll(ctx context.Context) (silent []tributary.NodeID) {
 			if !is || len(m.Epochs) != len(b.all) {
 				return
 			}
-			if b.nonces[a.from.Node] != a.from.Nonce && !oneRound {
+			if b.nonces[a.from.Node] != a.from.Nonce {
 				b.nonces[a.from.Node] = a.from.Nonce
 				changed = true
 			}

@@ -2,4 +2,5 @@
 
 package handoff
 
-const oneRound = true
+// noCollect: with this build tag TestSite must fail.
+const noCollect = true
