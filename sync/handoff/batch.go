@@ -3,6 +3,7 @@ package handoff
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -176,30 +177,22 @@ func (h *Handoffs) Answered(from *peer.Hello, m peer.Message) {
 // ask asks all members until each has answered, or has been given up: those are
 // returned. Patient is it with those that live.
 func (b *batch) ask(ctx context.Context, in <-chan answer, m peer.Message, patient bool, took func(answer)) (silent []tributary.NodeID) {
-	site := b.h.Site
 	waiting := map[tributary.NodeID]bool{}
-	for _, n := range site.Members() {
+	for _, n := range b.h.Site.Members() {
 		waiting[n] = true
 	}
 	tick := time.NewTicker(askEvery)
 	defer tick.Stop()
 	for first := true; ; first = false {
-		lives, young := false, b.h.isYoung()
-		for n := range waiting {
-			connected := site.Say(n, m)
-			alive := site.Alive(n)
-			lives = lives || connected && alive || young
-			if first && !connected && !alive && !young {
+		gone, lives := b.say(m, waiting)
+		if first {
+			for _, n := range gone {
 				delete(waiting, n)
-				silent = append(silent, n)
 			}
+			silent = gone
 		}
-		over := time.Since(b.began)
-		if over > askLivesFor || over > askFor && (!patient || !lives) {
-			for n := range waiting {
-				silent = append(silent, n)
-			}
-			return silent
+		if over := time.Since(b.began); over > askLivesFor || over > askFor && (!patient || !lives) {
+			return append(silent, slices.Collect(maps.Keys(waiting))...)
 		}
 		for asked := false; !asked; {
 			if len(waiting) == 0 {
@@ -216,6 +209,20 @@ func (b *batch) ask(ctx context.Context, in <-chan answer, m peer.Message, patie
 			}
 		}
 	}
+}
+
+// say says m to some nodes. It returns which of them are not there, and whether any
+// of the others lives, or may.
+func (b *batch) say(m peer.Message, to map[tributary.NodeID]bool) (gone []tributary.NodeID, lives bool) {
+	young := b.h.isYoung()
+	for n := range to {
+		connected, alive := b.h.Site.Say(n, m), b.h.Site.Alive(n)
+		lives = lives || connected && alive || young
+		if !connected && !alive && !young {
+			gone = append(gone, n)
+		}
+	}
+	return gone, lives
 }
 
 // finish looks at this node itself, last, and lets the devices in (R42 to R44).

@@ -53,8 +53,9 @@ func (s *shelf) add(id tributary.LedgerID, r record.Record) {
 	s.ledgers[id] = append(s.ledgers[id], record.Entry{LSN: tributary.LSN(len(s.ledgers[id])), Record: r})
 }
 
-func end(key string, id uint16, epoch uint64, client string) record.Record {
-	e := mark.Ending{PacketID: id, Epoch: epoch, Client: client}
+// ending is the end of a packet id of client c.
+func ending(key string, id uint16, epoch uint64) record.Record {
+	e := mark.Ending{PacketID: id, Epoch: epoch, Client: "c"}
 	return record.Record{Key: []byte(key), Value: e.Append(nil)}
 }
 
@@ -200,17 +201,17 @@ func TestPacketIDs(t *testing.T) {
 	}{
 		"taken elsewhere":               {steps: []step{{x, message("c", 5, e1, 1)}}, known: []uint16{5}},
 		"of somebody else":              {steps: []step{{x, message("d", 5, e1, 1)}}},
-		"released":                      {steps: []step{{x, message("c", 5, e1, 1)}, {x, end(mark.ReleaseKey, 5, 1, "c")}}},
-		"released by an old program":    {steps: []step{{x, message("c", 5, e1, 1)}, {x, end(mark.ReleaseKey, 5, 0, "c")}}},
-		"released at another gateway":   {steps: []step{{x, message("c", 5, e1, 1)}, {y, end(mark.ReleaseKey, 5, 2, "c")}}},
-		"and used anew there":           {steps: []step{{x, message("c", 5, e1, 1)}, {y, end(mark.ReleaseKey, 5, 2, "c")}, {y, message("c", 5, e2, 1)}}, known: []uint16{5}},
-		"and released there":            {steps: []step{{x, message("c", 5, e1, 1)}, {y, end(mark.ReleaseKey, 5, 2, "c")}, {y, message("c", 5, e2, 1)}, {y, end(mark.ReleaseKey, 5, 2, "c")}}},
+		"released":                      {steps: []step{{x, message("c", 5, e1, 1)}, {x, ending(mark.ReleaseKey, 5, 1)}}},
+		"released by an old program":    {steps: []step{{x, message("c", 5, e1, 1)}, {x, ending(mark.ReleaseKey, 5, 0)}}},
+		"released at another gateway":   {steps: []step{{x, message("c", 5, e1, 1)}, {y, ending(mark.ReleaseKey, 5, 2)}}},
+		"and used anew there":           {steps: []step{{x, message("c", 5, e1, 1)}, {y, ending(mark.ReleaseKey, 5, 2)}, {y, message("c", 5, e2, 1)}}, known: []uint16{5}},
+		"and released there":            {steps: []step{{x, message("c", 5, e1, 1)}, {y, ending(mark.ReleaseKey, 5, 2)}, {y, message("c", 5, e2, 1)}, {y, ending(mark.ReleaseKey, 5, 2)}}},
 		"taken here":                    {steps: []step{{z, message("c", 5, e1, 1)}}},
-		"taken here, released there":    {steps: []step{{z, message("c", 5, e1, 1)}, {x, end(mark.ReleaseKey, 5, 2, "c")}}, gone: []uint16{5}},
-		"taken here, used anew there":   {steps: []step{{z, message("c", 5, e1, 1)}, {x, end(mark.ReleaseKey, 5, 2, "c")}, {x, message("c", 5, e2, 1)}}, known: []uint16{5}, gone: []uint16{5}},
-		"a new session at another":      {steps: []step{{x, message("c", 5, e1, 1)}, {y, end(mark.CleanKey, 0, 2, "c")}}},
-		"that uses it anew":             {steps: []step{{x, message("c", 5, e1, 1)}, {y, end(mark.CleanKey, 0, 2, "c")}, {y, message("c", 5, e2, 1)}}, known: []uint16{5}},
-		"taken here, new session there": {steps: []step{{z, message("c", 5, e1, 1)}, {y, end(mark.CleanKey, 0, 2, "c")}}, gone: []uint16{5}},
+		"taken here, released there":    {steps: []step{{z, message("c", 5, e1, 1)}, {x, ending(mark.ReleaseKey, 5, 2)}}, gone: []uint16{5}},
+		"taken here, used anew there":   {steps: []step{{z, message("c", 5, e1, 1)}, {x, ending(mark.ReleaseKey, 5, 2)}, {x, message("c", 5, e2, 1)}}, known: []uint16{5}, gone: []uint16{5}},
+		"a new session at another":      {steps: []step{{x, message("c", 5, e1, 1)}, {y, ending(mark.CleanKey, 0, 2)}}},
+		"that uses it anew":             {steps: []step{{x, message("c", 5, e1, 1)}, {y, ending(mark.CleanKey, 0, 2)}, {y, message("c", 5, e2, 1)}}, known: []uint16{5}},
+		"taken here, new session there": {steps: []step{{z, message("c", 5, e1, 1)}, {y, ending(mark.CleanKey, 0, 2)}}, gone: []uint16{5}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newShelf(t)

@@ -144,7 +144,7 @@ func (d *device) check(p *process, a *Arrival, acked int) {
 }
 
 // run runs a world for a while.
-func run(t *testing.T, seed uint64, powerCuts bool) (w *world) {
+func run(t *testing.T, seed uint64, powerCuts bool) (w *world) { //nolint:contextcheck // a gateway does not live as long as who starts it
 	t.Helper()
 	w = &world{t: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 1))}
 	w.loss = w.rng.IntN(15)

@@ -35,6 +35,14 @@ type appetite struct {
 	pass func(ctx context.Context, c record.Chunk, some bool) (record.Chunk, error)
 }
 
+// passed is pass, where there are marks.
+func (a *appetite) passed(ctx context.Context, c record.Chunk, some bool) (record.Chunk, error) {
+	if a.pass == nil || c.Gap != nil {
+		return c, nil
+	}
+	return a.pass(ctx, c, some)
+}
+
 // gathering is one load in the making, in a goroutine of its own.
 type gathering struct {
 	wanted chan struct{} // closed when the load is needed
@@ -105,13 +113,8 @@ func gather(ctx context.Context, src Source, from tributary.LSN, most appetite, 
 		if isGap && !most.gaps && l.next > from {
 			return l, nil
 		}
-		if most.pass != nil && !isGap {
-			if chunk, err = most.pass(ctx, chunk, l.next > from); err != nil {
-				return l, err
-			}
-			if chunk.Next == l.next {
-				return l, nil
-			}
+		if chunk, err = most.passed(ctx, chunk, l.next > from); err != nil || chunk.Next == l.next {
+			return l, err
 		}
 		first, sendable := l.next == from, l.records > 0
 		l.add(chunk)

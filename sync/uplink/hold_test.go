@@ -2,6 +2,7 @@ package uplink
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"testing"
@@ -236,7 +237,9 @@ func TestMarkIsGivenUp(t *testing.T) {
 				}
 				cancel()
 				if c.within == 0 {
-					<-done
+					if err := <-done; !errors.Is(err, context.Canceled) {
+						t.Error(err)
+					}
 					return
 				}
 				for _, r := range readCommittedOver(t, b.wire, b.cluster, "a") {
