@@ -2,6 +2,7 @@ package edge
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/tributary-edge/tributary"
@@ -117,6 +118,18 @@ func (a around) Holding(l tributary.LedgerID, is bool) {
 	} else {
 		delete(s.atMark, l)
 	}
+}
+
+// arrived is what a report has of hand-offs.
+func (s *site) arrived() (letIn, unverified uint64, atMark []string) {
+	c := s.handoffs.Count()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id := range s.atMark {
+		atMark = append(atMark, id.String())
+	}
+	slices.Sort(atMark)
+	return c.Handoffs, c.Unverified, atMark
 }
 
 func (s *site) isAtMark(l tributary.LedgerID) bool {

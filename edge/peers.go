@@ -192,6 +192,7 @@ func (s *site) report() *status.Gateways {
 		})
 	}
 	g.Alarms = s.alarms.shown()
+	g.LetIn, g.Unverified, g.AtMark = s.arrived()
 	for _, l := range s.node.log.Ledgers() {
 		if !l.Copy {
 			continue

@@ -86,6 +86,9 @@ func (r *Report) nodeMetrics(m *metrics) {
 	if g := r.Gateways; g != nil {
 		m.gauge("site_short", "1 while records are acknowledged without the copies that are wanted.", yes(g.Short))
 		m.counter("site_unprotected_records", "Records acknowledged without the copies that are wanted.", one(g.Unprotected))
+		m.counter("site_let_in", "Devices for which the other nodes were asked.", one(g.LetIn))
+		m.counter("site_unverified_sessions", "Sessions whose records are flagged, because a node did not answer.", one(g.Unverified))
+		m.gauge("site_at_mark", "Ledgers that wait for what their devices sent to other nodes before.", one(len(g.AtMark)))
 		m.gauge("site_copies", "Ledgers of other nodes of which this one holds a copy.", one(len(g.Copies)))
 	}
 }

@@ -146,16 +146,8 @@ func (d *device) check(p *process, a *Arrival, acked int) {
 // run runs a world for a while.
 func run(t *testing.T, seed uint64, powerCuts bool) (w *world) { //nolint:contextcheck // a gateway does not live as long as who starts it
 	t.Helper()
-	w = &world{t: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 1))}
+	w = newWorld(t, seed)
 	w.loss = w.rng.IntN(15)
-	for i := range 3 {
-		w.nodes = append(w.nodes, &gateway{w: w, id: tributary.NodeID{byte(i + 1)}, logs: map[tributary.LedgerID]*copyOf{}, own: map[tributary.LedgerID]bool{}})
-	}
-	w.mu.Lock()
-	for _, g := range w.nodes {
-		g.start()
-	}
-	w.mu.Unlock()
 	ctx, stop := context.WithTimeout(t.Context(), 40*time.Second)
 	defer stop()
 	var all sync.WaitGroup
@@ -186,6 +178,27 @@ func run(t *testing.T, seed uint64, powerCuts bool) (w *world) { //nolint:contex
 	}
 	all.Wait()
 	<-time.After(10 * time.Second)
+	w.end()
+	return w
+}
+
+// newWorld returns a site of three gateways, which run.
+func newWorld(t *testing.T, seed uint64) *world {
+	t.Helper()
+	w := &world{t: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 1))}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for i := range 3 {
+		w.nodes = append(w.nodes, &gateway{w: w, id: tributary.NodeID{byte(i + 1)}, logs: map[tributary.LedgerID]*copyOf{}, own: map[tributary.LedgerID]bool{}})
+	}
+	for _, g := range w.nodes {
+		g.start()
+	}
+	return w
+}
+
+// end ends all gateways, and all that is under way.
+func (w *world) end() {
 	w.mu.Lock()
 	for _, g := range w.nodes {
 		if g.process != nil {
@@ -194,7 +207,6 @@ func run(t *testing.T, seed uint64, powerCuts bool) (w *world) { //nolint:contex
 	}
 	w.mu.Unlock()
 	<-time.After(10 * time.Second)
-	return w
 }
 
 // I3, I9: devices roam between three gateways that are killed, lose their power, and hear
@@ -214,4 +226,56 @@ func TestSite(t *testing.T) {
 	if flags > takes*2/3 {
 		t.Errorf("of %d hand-offs %d promise nothing: the test shows little", takes, flags)
 	}
+}
+
+// A thousand devices that come at once are asked for in a few batches, and are in soon.
+func TestManyAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1)
+		defer w.end()
+		<-time.After(time.Second)
+		p, began := w.nodes[0].process, time.Now()
+		var all sync.WaitGroup
+		for i := range 1000 {
+			all.Go(func() {
+				if a, err := p.handoffs.Take(t.Context(), fmt.Sprint("device-", i)); err != nil || a.Unverified {
+					t.Errorf("%+v, %v", a, err)
+				}
+			})
+		}
+		all.Wait()
+		if c, took := p.handoffs.Count(), time.Since(began); c.Handoffs != 1000 || c.Batches > 12 || took > time.Second {
+			t.Errorf("%+v, in %v", c, took)
+		}
+	})
+}
+
+// A1: a gateway that does not answer costs three seconds at most, while it seems to be
+// there, one when it does not, and nothing when it cannot be reached.
+func TestSilentCostsLittle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1)
+		defer w.end()
+		<-time.After(6 * time.Second)
+		p := w.nodes[0].process
+		take := func(what string, most time.Duration, unverified bool) {
+			t.Helper()
+			began := time.Now()
+			a, err := p.handoffs.Take(t.Context(), "device")
+			if took := time.Since(began); err != nil || took > most+3*askEvery || a.Unverified != unverified || !a.Doubtful {
+				t.Errorf("%s: %+v, %v, after %v", what, a, err, took)
+			}
+		}
+		w.mu.Lock()
+		w.nodes[1].deaf = true // and so it does not say anything either, of what it is asked
+		w.mu.Unlock()
+		take("it seems to be there", askLivesFor, false)
+		<-time.After(10 * time.Second)
+		w.mu.Lock()
+		w.nodes[1].end(false)
+		w.mu.Unlock()
+		take("its process has ended a moment ago", askFor, true)
+		<-time.After(10 * time.Second)
+		take("it has been away for long", 0, true)
+	})
 }

@@ -40,6 +40,7 @@ type gateway struct {
 	order   []tributary.LedgerID
 	own     map[tributary.LedgerID]bool
 	process *process // nil: it is down
+	deaf    bool     // nothing comes in
 }
 
 // A copyOf is what a gateway has of a ledger.
@@ -91,7 +92,7 @@ func (w *world) soon(most time.Duration) time.Duration {
 
 // send has f called at another gateway after a while, or never. mu is held.
 func (w *world) send(to *gateway, f func(*process)) {
-	if !w.chance(w.loss) {
+	if !w.chance(w.loss) && !to.deaf {
 		w.deliver(to, 40*time.Millisecond, f)
 	}
 }
