@@ -112,7 +112,7 @@ func (d *Door) adopt(c *conn) {
 			continue
 		}
 		r := controlRecord(keyRelease, releaseValue(nil, id, c.epoch(), c.id))
-		if err := d.append(&r, tributary.Ticket{Owner: d, Tag: tag(kindQuiet, 0, 0)}); err != nil {
+		if err := d.append(&r, tributary.Ticket{Owner: d, Tag: tag(kindNoted, 0, 0)}); err != nil {
 			d.opt.Logger.Warn("the end of a QoS 2 packet id could not be logged; it may be known again after a restart", "client", c.id, "error", err)
 		}
 	}

@@ -113,11 +113,12 @@ func (d *Door) leave(c *conn, _ error) {
 		return
 	}
 	d.sessions.Drop(c.id)
-	d.end(c.sub.Session)
+	d.end(c.sub.Session, c.epoch())
 }
 
-// end deals with a session that is over and no longer in the store.
-func (d *Door) end(s *session.Session) {
+// end deals with a session that is over and no longer in the store. The epoch is that of
+// its last connection, or 0.
+func (d *Door) end(s *session.Session, epoch uint64) {
 	d.unsubscribeAll(s)
 	if event := s.EndedEvent(); event != nil {
 		r := controlRecord(session.EventKey, event)
@@ -125,7 +126,7 @@ func (d *Door) end(s *session.Session) {
 			d.opt.Logger.Warn("the end of a session could not be logged; it may be there again after a restart", "client", s.Client, "error", err)
 		}
 	}
-	if err := d.endSession(s.Client, 0, false); err != nil {
+	if err := d.endSession(s.Client, epoch, false); err != nil {
 		d.opt.Logger.Warn("the end of a session could not be logged; its QoS 2 packet ids may be known again after a restart",
 			"client", s.Client, "error", err)
 	}
@@ -164,7 +165,7 @@ func (d *Door) sweep(now time.Time) {
 			d.endWillDelay(s.Client, true)
 		}
 		d.stat.expired.Add(1)
-		d.end(s)
+		d.end(s, 0)
 	}
 }
 
