@@ -144,7 +144,7 @@ func (d *device) check(p *process, a *Arrival, acked int) {
 }
 
 // run runs a world for a while.
-func run(t *testing.T, seed uint64, powerCuts bool) (w *world) { //nolint:contextcheck // a gateway does not live as long as who starts it
+func run(t *testing.T, seed uint64, powerCuts bool) (w *world) {
 	t.Helper()
 	w = newWorld(t, seed)
 	w.loss = w.rng.IntN(15)
@@ -170,7 +170,7 @@ func run(t *testing.T, seed uint64, powerCuts bool) (w *world) { //nolint:contex
 				w.mu.Lock()
 				defer w.mu.Unlock()
 				if g.process == nil && ctx.Err() == nil {
-					g.start()
+					g.start() //nolint:contextcheck // a gateway lives longer than who starts it
 				}
 			})
 		}
