@@ -86,7 +86,8 @@ teeth: ## with each promise broken on purpose, a test must fail
 	for tag in break_fsync break_retry break_header break_padding; do broken $$tag ./log/store/ '^TestCrash$$'; done; \
 	broken break_truncate ./log/store/ '^TestRot$$'; \
 	broken break_fence ./sync/uplink/ '^TestChaos$$'; \
-	broken break_qos2 ./edge/ '^TestQoS2OverRestart$$'
+	broken break_qos2 ./edge/ '^TestQoS2OverRestart$$'; \
+	broken break_round ./sync/handoff/ '^TestSite$$'
 
 cover: ## test coverage, to cover.html
 	$(GO) test -coverpkg=./... -coverprofile=cover.out ./...

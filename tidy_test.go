@@ -24,6 +24,7 @@ var layers = map[string][]string{
 	"log/disk/disktest": {"log/disk"},
 	"log/disk/loopdisk": {"golang.org/x/sys/unix"},
 	"log/record":        {"."},
+	"log/mark":          {".", "log/record"},
 	"log/group":         {".", "log/record", "github.com/klauspost/compress/zstd"},
 	"log/segment":       {".", "log/disk", "log/record", "log/group"},
 	"log/clock":         {"golang.org/x/sys/unix"},
@@ -39,10 +40,11 @@ var layers = map[string][]string{
 	"sync/peer":     {".", "log/group"},
 	"sync/join":     {".", "sync/peer"},
 	"sync/replica":  {".", "log/group", "sync/peer", "sync/view", "github.com/klauspost/compress/zstd"},
+	"sync/handoff":  {".", "log/mark", "log/record", "sync/peer"},
 	"sync/view":     {"."},
 	"sync/origin":   {"."},
 	"sync/roster":   {"."},
-	"sync/uplink":   {".", "log/record", "github.com/twmb/franz-go/...", "golang.org/x/net/proxy"},
+	"sync/uplink":   {".", "log/mark", "log/record", "github.com/twmb/franz-go/...", "golang.org/x/net/proxy"},
 	"sync/takeover": {".", "log/record", "sync/origin", "sync/uplink", "sync/view"},
 
 	"ingest/packet":  {"github.com/mochi-mqtt/server/v2/packets"},
@@ -52,7 +54,7 @@ var layers = map[string][]string{
 	"ingest/gate":    {},
 	"ingest/auth":    {"ingest/gate", "github.com/golang-jwt/jwt/v5", "golang.org/x/crypto/argon2"},
 	"ingest": {
-		".", "log/record", "ingest/auth", "ingest/gate", "ingest/packet", "ingest/session", "ingest/topic",
+		".", "log/mark", "log/record", "ingest/auth", "ingest/gate", "ingest/packet", "ingest/session", "ingest/topic",
 		"github.com/mochi-mqtt/server/v2/packets", "github.com/coder/websocket", "golang.org/x/sys/unix",
 	},
 

@@ -8,6 +8,7 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 
 	"github.com/tributary-edge/tributary/ingest/auth"
+	"github.com/tributary-edge/tributary/log/mark"
 	"github.com/tributary-edge/tributary/log/record"
 )
 
@@ -24,6 +25,7 @@ const (
 	headerExpiry          = "mqtt.expiry_s"         // seconds from the record's time, decimal
 	headerPayloadFormat   = "mqtt.payload_format"   // "0" or "1"
 	headerDeadReason      = "tributary.dead.reason" // why a dead letter is one
+	headerStamp           = mark.StampKey           // which record of which session of the device it is, where there are other gateways
 	headerPacketID        = "_pid"                  // QoS 1, and QoS 2 where the session outlives the connection: 2 bytes, big endian
 )
 
@@ -101,6 +103,9 @@ func (c *conn) fill(m *message, logsPacketID bool) *record.Record {
 		record.Header{Key: headerQoS, Value: qosValue[m.qos]})
 	if m.retain {
 		h = append(h, record.Header{Key: headerRetain, Value: qosValue[1]})
+	}
+	if stamp := c.stampOf(m); stamp != nil {
+		h = append(h, record.Header{Key: headerStamp, Value: stamp})
 	}
 	if logsPacketID {
 		binary.BigEndian.PutUint16(c.pidBytes[:], m.pid)

@@ -40,6 +40,7 @@ type Holding struct {
 	Durable  tributary.LSN
 	Position tributary.LSN // as far as it knows
 	Forwards bool          // it is forwarding the ledger
+	AtMark   bool          // and waits at the mark of a hand-off: nobody else would come further (R26, R45)
 }
 
 // A View is for many goroutines at once.
@@ -139,6 +140,9 @@ func (v *View) Heard(id tributary.NodeID, live tributary.LedgerID, holds []Holdi
 		}
 		if v.room(h.Ledger, now) {
 			v.move(h.Ledger, h.Position, now)
+			if h.AtMark {
+				v.of(h.Ledger, now).moved = now
+			}
 			believed = append(believed, h)
 		}
 	}
@@ -221,6 +225,21 @@ func (v *View) ReadKafka(at time.Time) {
 		v.since = at
 	}
 	v.asOf = at
+}
+
+// KafkaRead returns when every position that was in Kafka was last known.
+func (v *View) KafkaRead() time.Time {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.asOf
+}
+
+// Alive says whether a node was heard of lately.
+func (v *View) Alive(id tributary.NodeID, now time.Time) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	n := v.nodes[id]
+	return n != nil && now.Sub(n.heard) < silent
 }
 
 // Position returns below which record a ledger is known to be in Kafka.
