@@ -1,0 +1,121 @@
+//go:build lab
+
+package edgetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/tributary-edge/tributary/firmware-sim/device"
+	"github.com/tributary-edge/tributary/firmware-sim/readback"
+	"github.com/tributary-edge/tributary/firmware-sim/tally"
+)
+
+// A witness reads Kafka with isolation level read_committed, and remembers all.
+type witness struct {
+	reader  *readback.Reader
+	sights  []sight
+	lsns    map[string][]uint64 // by ledger: a bit for each LSN that was seen
+	twice   []string            // sentences about records with the ledger and LSN of another (I2)
+	flagged int
+}
+
+// A sight is a record that carries a message.
+type sight struct {
+	tally.Copy
+
+	ledger string
+	flags  string // of a session whose order is not promised; "" mostly
+	at     time.Time
+}
+
+// flagsHeader says of a record that its order, or that it is there once, is not
+// promised, and why.
+const flagsHeader = "tributary.flags"
+
+func newWitness(t *testing.T, topic string) *witness {
+	t.Helper()
+	r, err := readback.Open([]string{kafkaAddr}, []string{topic})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(r.Close)
+	return &witness{reader: r, lsns: map[string][]uint64{}}
+}
+
+// look reads what has come, and tells the crowd. It returns an error if Kafka did not let it read to the end
+// within a limit; then the next look goes on.
+func (w *witness) look(ctx context.Context, c *crowd, limit time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	err := w.reader.ReadToEnd(ctx, func(r readback.Record) { w.see(c, &r) })
+	if errors.Is(err, readback.ErrNoTopic) {
+		return nil
+	}
+	return err
+}
+
+func (w *witness) see(c *crowd, r *readback.Record) {
+	s := sight{at: time.Now()}
+	lsn, hasLSN := uint64(0), false
+	for _, h := range r.Headers {
+		switch h.Key {
+		case "tributary.ledger":
+			s.ledger = string(h.Value)
+		case "tributary.lsn":
+			n, err := strconv.ParseUint(string(h.Value), 10, 64)
+			lsn, hasLSN = n, err == nil
+		case flagsHeader:
+			s.flags = string(h.Value)
+		}
+	}
+	id, seq, ok := device.Identify(r.Value)
+	s.Copy = tally.Copy{Device: id, Seq: seq, Topic: r.Topic, Partition: r.Partition, Offset: r.Offset}
+	if !hasLSN || s.ledger == "" || !ok {
+		w.twice = append(w.twice, fmt.Sprintf("a record of nobody: %s/%d@%d, %v", r.Topic, r.Partition, r.Offset, r.Headers))
+		return
+	}
+	for uint64(len(w.lsns[s.ledger])) <= lsn/64 {
+		w.lsns[s.ledger] = append(w.lsns[s.ledger], 0)
+	}
+	if bit := &w.lsns[s.ledger][lsn/64]; *bit&(1<<(lsn%64)) != 0 {
+		w.twice = append(w.twice, fmt.Sprintf("ledger %s record %d is there again at %s/%d@%d", s.ledger, lsn, r.Topic, r.Partition, r.Offset))
+	} else {
+		*bit |= 1 << (lsn % 64)
+	}
+	if s.flags != "" {
+		w.flagged++
+	}
+	w.sights = append(w.sights, s)
+	c.mark(message{id, seq}, seen)
+}
+
+// judge compares all that was seen with the ledger of the devices. Without
+// hand-off what a device says through one gateway, in one of its lives, is in
+// order; with it, all that it says is, but in sessions that are flagged.
+func (w *witness) judge(t *testing.T, c *crowd, writers map[string]string, handOff bool) tally.Report {
+	t.Helper()
+	truth, err := tally.Load(c.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	checker := tally.NewChecker(truth)
+	for _, s := range w.sights {
+		writer, known := writers[s.ledger]
+		if !known {
+			t.Fatalf("no gateway has said that it writes ledger %s, which is at %s/%d@%d", s.ledger, s.Topic, s.Partition, s.Offset)
+		}
+		switch {
+		case !handOff:
+			s.Topic += " by " + writer // the checker judges the order by topic
+		case s.flags != "":
+			s.Topic += " of ledger " + s.ledger
+		}
+		checker.Add(s.Copy)
+	}
+	return checker.Report()
+}
