@@ -252,14 +252,16 @@ func (p *plotter) wipe() {
 
 func (p *plotter) rollBack() {
 	n := 1 + p.rng.IntN(p.nodes)
-	if p.rng.IntN(2) == 0 {
-		p.add(0, imageTaken, n, 0)
-		p.add(0, uplinkGone, n, 0)
-	} else {
-		p.add(0, uplinkGone, n, 0)
-		p.add(time.Second, imageTaken, n, 0)
+	image := time.Duration(p.rng.IntN(2)) * time.Second
+	p.add(image, imageTaken, n, 0)
+	p.add(500*time.Millisecond, uplinkGone, n, 0)
+	p.now = image + time.Second
+	for range p.rng.IntN(3) { // then the image has counted fewer starts than the others know of
+		p.add(p.now, nodeDies, n, 0)
+		p.add(p.now+300*time.Millisecond, nodeStarts, n, 0)
+		p.now += p.between(2*time.Second, 4*time.Second)
 	}
-	p.now = p.between(2*time.Second, 5*time.Second)
+	p.now += p.between(0, 3*time.Second)
 	p.add(p.now, nodeRolledBack, n, 0)
 	p.add(p.now, uplinkBack, n, 0)
 	p.until[n], p.uplink[n] = p.now, p.now

@@ -74,9 +74,10 @@ func diesForGood(t *testing.T, l *lab) {
 	g := l.gateways[1]
 	g.writes(t, l.writers)
 	remove(t, g.data())
+	l.crowd.move(1, 2)
 	l.arrive(t, died, time.Minute)
 	t.Logf("all of the dead gateway was in Kafka %v after its death", time.Since(died).Round(100*time.Millisecond))
-	l.crowd.move(1, 2)
+	l.settleTraffic(t)
 	l.end(t)
 }
 
@@ -122,7 +123,7 @@ func apart(t *testing.T, l *lab) {
 func joinsAndLeaves(t *testing.T, l *lab) {
 	t.Helper()
 	l.add(t)
-	await(t, 30*time.Second, "a peer that keeps copies for the third gateway", l.gateways[3].copied)
+	await(t, 30*time.Second, "the peers of the third gateway", func() bool { return l.gateways[3].meets(2) })
 	l.crowd.move(1, 2, 3)
 	l.gateways[1].stop(t, 30*time.Second)
 	l.settleTraffic(t)
