@@ -194,10 +194,9 @@ func (c *crowd) mark(m message, what fate) {
 	}
 	states[m.seq-1] |= what
 	c.states[m.device] = states
-	switch states[m.seq-1] {
-	case acked:
+	if states[m.seq-1] == acked {
 		c.owed[m] = time.Now()
-	case acked | seen:
+	} else {
 		delete(c.owed, m)
 	}
 }

@@ -113,7 +113,7 @@ func measureTakeOver(t *testing.T, f *figureTable, dir string, k *kafka, repeats
 func (l *lab) glance(t *testing.T, until time.Time) {
 	t.Helper()
 	for {
-		if err := l.witness.look(t.Context(), l.crowd, time.Minute); err != nil {
+		if err := l.witness.look(t.Context(), l.crowd); err != nil {
 			t.Fatal(err)
 		}
 		if time.Now().After(until) {

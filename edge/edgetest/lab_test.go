@@ -11,8 +11,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/tributary-edge/tributary/firmware-sim/tally"
 )
 
 // TestLab attacks I1, I2, I3 and I9 with a site of real processes on a real
@@ -25,24 +23,25 @@ import (
 //
 // Environment: NODES, ROUNDS (faults), DEVICES, RATE (messages a minute and
 // device), FREEZE (seconds: the longest that a gateway is away), ROAM (1: devices
-// change gateways, and stay in order all the same), SEED.
+// change gateways), HANDOFF (1: devices stay in order, and QoS 2 is once, whatever
+// gateways they change to and whatever disk was rolled back), SEED.
 func TestLab(t *testing.T) {
 	nodes, rounds := int(setting(t, "NODES", 3)), int(setting(t, "ROUNDS", 30))
 	devices, rate := int(setting(t, "DEVICES", 200)), setting(t, "RATE", 120)
 	freeze := setting(t, "FREEZE", 30)
-	roam := setting(t, "ROAM", 0) > 0
+	roam, handOff := setting(t, "ROAM", 0), setting(t, "HANDOFF", 0)
 	seed := setting(t, "SEED", rand.Int64N(1_000_000))
 	if nodes < 2 || nodes >= mostGateways || freeze == 0 {
 		t.Fatalf("%d gateways: from 2 to %d are possible; they are away for %d s at most: 1 or more", nodes, mostGateways-1, freeze)
 	}
-	again := fmt.Sprintf("make lab NODES=%d ROUNDS=%d DEVICES=%d RATE=%d FREEZE=%d ROAM=%d SEED=%d",
-		nodes, rounds, devices, rate, freeze, setting(t, "ROAM", 0), seed)
+	again := fmt.Sprintf("make lab NODES=%d ROUNDS=%d DEVICES=%d RATE=%d FREEZE=%d ROAM=%d HANDOFF=%d SEED=%d",
+		nodes, rounds, devices, rate, freeze, roam, handOff, seed)
 	t.Logf("to repeat: %s", again)
 	p := newPlot(rand.New(rand.NewPCG(uint64(seed), 0)), nodes, rounds, time.Duration(freeze)*time.Second)
 
 	dir := artifacts(t)
 	l := newLab(t, dir, newKafka(t, dir), labConfig{
-		name: "lab", nodes: nodes, devices: devices, perSecond: float64(rate) / 60, roams: roam, seed: uint64(seed),
+		name: "lab", nodes: nodes, devices: devices, perSecond: float64(rate) / 60, roams: roam > 0, handOff: handOff > 0, seed: uint64(seed),
 		policy: policy{topic: "lab", refuse: true, kafka: quick},
 	})
 	began := time.Now()
@@ -70,6 +69,7 @@ type labConfig struct {
 	devices   int
 	perSecond float64 // messages of a device
 	roams     bool
+	handOff   bool // see witness.judge
 	seed      uint64
 	policy    policy
 }
@@ -214,7 +214,7 @@ func (l *lab) arrive(t *testing.T, before time.Time, limit time.Duration) {
 	t.Helper()
 	over := time.Now().Add(limit)
 	for {
-		err := l.witness.look(t.Context(), l.crowd, time.Minute)
+		err := l.witness.look(t.Context(), l.crowd)
 		n, one := l.crowd.owing(before)
 		if n == 0 {
 			return
@@ -285,7 +285,7 @@ func (l *lab) startClone(t *testing.T, g *gateway) {
 
 // end switches the devices off and waits until all is in Kafka. What it returns
 // is the verdict, of which it has told the test.
-func (l *lab) end(t *testing.T) tally.Report {
+func (l *lab) end(t *testing.T) verdict {
 	t.Helper()
 	began := time.Now()
 	l.crowd.finish(t)
@@ -298,15 +298,17 @@ func (l *lab) end(t *testing.T) tally.Report {
 		g.writes(t, l.writers)
 	}
 	// Once more, for what may be there twice.
-	if err := l.witness.look(t.Context(), l.crowd, time.Minute); err != nil {
+	if err := l.witness.look(t.Context(), l.crowd); err != nil {
 		t.Error(err)
 	}
-	r := l.witness.judge(t, l.crowd, l.writers, l.roams)
+	r := l.witness.judge(t, l.crowd, l.writers, l.handOff)
 	s := l.crowd.stats()
 	t.Logf("devices: %d messages, %d connections after the first, %d sessions, %d cuts, %d half open, %d reboots, %d duplicates, %d strays; "+
-		"%d ledgers, %d records, %d of flagged sessions; settled in %v\n%v",
+		"%d ledgers, %d records, %d of flagged sessions; settled in %v;\n"+
+		"without hand-off: %d out of order over the ledgers of a gateway, %d of QoS 2 twice by a disk that was rolled back\n%v",
 		s.Sent, s.Reconnects, s.Sessions, s.Cuts, s.HalfOpen, s.Reboots, s.Duplicates, s.Strays,
-		len(l.witness.lsns), len(l.witness.sights), l.witness.flagged, took.Round(time.Second), r)
+		len(l.witness.lsns), len(l.witness.sights), l.witness.flagged, took.Round(time.Second),
+		r.late, r.redone, r.Report)
 	if !r.OK() || r.Unknown > 0 {
 		t.Errorf("%d lost, %d twice, %d out of order, %d never sent", r.Lost, r.Twice, r.OutOfOrder, r.Unknown)
 	}

@@ -3,6 +3,7 @@
 package edgetest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,6 +30,7 @@ type sight struct {
 	tally.Copy
 
 	ledger string
+	qos    string
 	flags  string // of a session whose order is not promised; "" mostly
 	at     time.Time
 }
@@ -47,10 +49,10 @@ func newWitness(t *testing.T, topic string) *witness {
 	return &witness{reader: r, lsns: map[string][]uint64{}}
 }
 
-// look reads what has come, and tells the crowd. It returns an error if Kafka did not let it read to the end
-// within a limit; then the next look goes on.
-func (w *witness) look(ctx context.Context, c *crowd, limit time.Duration) error {
-	ctx, cancel := context.WithTimeout(ctx, limit)
+// look reads what has come, and tells the crowd. It returns an error if Kafka did not
+// let it read to the end within a minute; then the next look goes on.
+func (w *witness) look(ctx context.Context, c *crowd) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	err := w.reader.ReadToEnd(ctx, func(r readback.Record) { w.see(c, &r) })
 	if errors.Is(err, readback.ErrNoTopic) {
@@ -69,6 +71,8 @@ func (w *witness) see(c *crowd, r *readback.Record) {
 		case "tributary.lsn":
 			n, err := strconv.ParseUint(string(h.Value), 10, 64)
 			lsn, hasLSN = n, err == nil
+		case "mqtt.qos":
+			s.qos = string(h.Value)
 		case flagsHeader:
 			s.flags = string(h.Value)
 		}
@@ -94,28 +98,50 @@ func (w *witness) see(c *crowd, r *readback.Record) {
 	c.mark(message{id, seq}, seen)
 }
 
-// judge compares all that was seen with the ledger of the devices. Without
-// hand-off what a device says through one gateway, in one of its lives, is in
-// order; with it, all that it says is, but in sessions that are flagged.
-func (w *witness) judge(t *testing.T, c *crowd, writers map[string]string, handOff bool) tally.Report {
+// A verdict is what the devices find in Kafka of what they said.
+type verdict struct {
+	tally.Report
+
+	// What hand-off prevents (R42, R43), counted where it is not asked for.
+	late   int // messages that are out of order over the ledgers of one gateway
+	redone int // messages of QoS 2 that are there again, from a gateway whose disk had been rolled back
+}
+
+// judge compares all that was seen with the ledger of the devices. With hand-off all
+// that a device says is in order, but in sessions that are flagged. Without it, what is
+// in one ledger is.
+func (w *witness) judge(t *testing.T, c *crowd, writers map[string]string, handOff bool) (v verdict) {
 	t.Helper()
 	truth, err := tally.Load(c.path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	checker := tally.NewChecker(truth)
+	strict, loose := tally.NewChecker(truth), tally.NewChecker(truth)
+	firsts := map[message]string{} // who wrote the first record of a message
 	for _, s := range w.sights {
 		writer, known := writers[s.ledger]
 		if !known {
 			t.Fatalf("no gateway has said that it writes ledger %s, which is at %s/%d@%d", s.ledger, s.Topic, s.Partition, s.Offset)
 		}
-		switch {
-		case !handOff:
-			s.Topic += " by " + writer // the checker judges the order by topic
-		case s.flags != "":
-			s.Topic += " of ledger " + s.ledger
+		id := message{s.Device, s.Seq}
+		first, again := firsts[id]
+		firsts[id] = cmp.Or(first, writer)
+		if s.qos == "2" && again && first != writer && !handOff {
+			v.redone++
+			continue
 		}
-		checker.Add(s.Copy)
+		// The checker judges the order by topic.
+		whole, byWriter := s.Copy, s.Copy
+		if s.flags != "" || !handOff {
+			whole.Topic += " of ledger " + s.ledger
+		}
+		byWriter.Topic += " by " + writer
+		strict.Add(whole)
+		loose.Add(byWriter)
 	}
-	return checker.Report()
+	v.Report = strict.Report()
+	if !handOff {
+		v.late = loose.Report().OutOfOrder
+	}
+	return v
 }
