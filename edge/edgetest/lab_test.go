@@ -305,7 +305,7 @@ func (l *lab) end(t *testing.T) verdict {
 	s := l.crowd.stats()
 	t.Logf("devices: %d messages, %d connections after the first, %d sessions, %d cuts, %d half open, %d reboots, %d duplicates, %d strays; "+
 		"%d ledgers, %d records, %d of flagged sessions; settled in %v;\n"+
-		"without hand-off: %d out of order over the ledgers of a gateway, %d of QoS 2 twice by a disk that was rolled back\n%v",
+		"not counted below: %d out of order over the ledgers of a gateway, without hand-off; %d of QoS 2 twice, flagged, or by a disk that was rolled back without hand-off\n%v",
 		s.Sent, s.Reconnects, s.Sessions, s.Cuts, s.HalfOpen, s.Reboots, s.Duplicates, s.Strays,
 		len(l.witness.lsns), len(l.witness.sights), l.witness.flagged, took.Round(time.Second),
 		r.late, r.redone, r.Report)
