@@ -101,6 +101,18 @@ func (g *gateway) join(t *testing.T, host *gateway) {
 	}
 }
 
+// forget tells the site, through this gateway, that a node is gone for good with all it had.
+func (g *gateway) forget(t *testing.T, node string) {
+	t.Helper()
+	var out []byte
+	await(t, 30*time.Second, "the site to remove "+node, func() bool {
+		var err error
+		out, err = exec.Command(g.binary, "nodes", "remove", node, "--lost", "-c", g.config).CombinedOutput()
+		return err == nil
+	})
+	t.Logf("%s", bytes.TrimSpace(out))
+}
+
 // meets says whether so many peers are there.
 func (g *gateway) meets(peers int) bool {
 	r := g.status()

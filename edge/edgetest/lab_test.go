@@ -194,8 +194,12 @@ func (l *lab) happen(t *testing.T, s scene) {
 	case cloneStarts:
 		l.startClone(t, g)
 	case cloneEnds:
+		is := l.clone.status()
 		l.clone.kill(t)
 		remove(t, l.clone.data())
+		if of := g.status(); is != nil && of != nil && is.NodeID != of.NodeID {
+			g.forget(t, is.NodeID) // it had taken an id of its own
+		}
 	}
 }
 
@@ -235,8 +239,12 @@ func (l *lab) arrive(t *testing.T, before time.Time, limit time.Duration) {
 // wipe gives a gateway an empty disk.
 func (l *lab) wipe(t *testing.T, g *gateway) {
 	t.Helper()
+	old, host := g.status(), l.gateways[1+g.number%(len(l.gateways)-1)]
 	l.bury(t, g)
-	g.join(t, l.gateways[1+g.number%(len(l.gateways)-1)])
+	if old != nil {
+		host.forget(t, old.NodeID)
+	}
+	g.join(t, host)
 	g.start(t)
 }
 
@@ -304,7 +312,7 @@ func (l *lab) end(t *testing.T) verdict {
 	r := l.witness.judge(t, l.crowd, l.writers, l.handOff)
 	s := l.crowd.stats()
 	t.Logf("devices: %d messages, %d connections after the first, %d sessions, %d cuts, %d half open, %d reboots, %d duplicates, %d strays; "+
-		"%d ledgers, %d records, %d of flagged sessions; settled in %v;\n"+
+		"%d ledgers, %d records, flagged %v; settled in %v;\n"+
 		"not counted below: %d out of order over the ledgers of a gateway, without hand-off; %d of QoS 2 twice, flagged, or by a disk that was rolled back without hand-off\n%v",
 		s.Sent, s.Reconnects, s.Sessions, s.Cuts, s.HalfOpen, s.Reboots, s.Duplicates, s.Strays,
 		len(l.witness.lsns), len(l.witness.sights), l.witness.flagged, took.Round(time.Second),

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 	"testing"
 	"time"
 
@@ -23,7 +22,7 @@ type witness struct {
 	sights  []sight
 	lsns    map[string][]uint64 // by ledger: a bit for each LSN that was seen
 	twice   []string            // sentences about records with the ledger and LSN of another (I2)
-	flagged int
+	flagged map[string]int      // records by their flags
 }
 
 // A sight is a record that carries a message.
@@ -47,7 +46,7 @@ func newWitness(t *testing.T, topic string) *witness {
 		t.Fatal(err)
 	}
 	t.Cleanup(r.Close)
-	return &witness{reader: r, lsns: map[string][]uint64{}}
+	return &witness{reader: r, lsns: map[string][]uint64{}, flagged: map[string]int{}}
 }
 
 // look reads what has come, and tells the crowd. It returns an error if Kafka did not
@@ -93,7 +92,7 @@ func (w *witness) see(c *crowd, r *readback.Record) {
 		*bit |= 1 << (lsn % 64)
 	}
 	if s.flags != "" {
-		w.flagged++
+		w.flagged[s.flags]++
 	}
 	w.sights = append(w.sights, s)
 	c.mark(message{id, seq}, seen)
@@ -119,6 +118,12 @@ func (w *witness) judge(t *testing.T, c *crowd, writers map[string]string, handO
 	}
 	strict, loose := tally.NewChecker(truth), tally.NewChecker(truth)
 	firsts := map[message]string{} // who wrote the first record of a message
+	flagged := map[message]bool{}  // one of its sessions is (I9)
+	for _, s := range w.sights {
+		if s.flags != "" {
+			flagged[message{s.Device, s.Seq}] = true
+		}
+	}
 	for _, s := range w.sights {
 		writer, known := writers[s.ledger]
 		if !known {
@@ -127,7 +132,7 @@ func (w *witness) judge(t *testing.T, c *crowd, writers map[string]string, handO
 		id := message{s.Device, s.Seq}
 		first, again := firsts[id]
 		firsts[id] = cmp.Or(first, writer)
-		excused := strings.Contains(s.flags, "twice-possible") || first != writer && !handOff
+		excused := flagged[id] || first != writer && !handOff
 		if s.qos == "2" && again && excused {
 			v.redone++
 			continue
