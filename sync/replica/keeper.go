@@ -177,6 +177,9 @@ func (s *serving) append(m *peer.Append) error {
 		s.mu.Lock()
 		delete(s.nacked, m.Ledger)
 		s.mu.Unlock()
+		if ackBeforeFlush {
+			s.tell(m.Ledger)
+		}
 		return nil
 	}
 	reason := s.Classify(err)
@@ -287,6 +290,9 @@ func (s *serving) answerOnce() (said bool, err error) {
 	}
 	for id := range news {
 		from, to, chain, held := s.Log.Held(id)
+		if ackBeforeFlush {
+			to, chain, held = s.Log.CopyEnd(id)
+		}
 		if !held {
 			continue
 		}
