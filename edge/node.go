@@ -53,6 +53,7 @@ type Node struct {
 	door    *ingest.Door
 	guard   *auth.Guard
 	reader  *ledgerReader // for local subscribers
+	machine Machine
 	clock   clock.Source
 	damaged int
 	started time.Time
@@ -73,11 +74,13 @@ type Node struct {
 // another process has, that cannot be read, or that a newer version wrote says
 // so; nothing was changed then. ctx is for the opening; the node outlives it.
 func Open(ctx context.Context, cfg *config.Config, logger *slog.Logger) (n *Node, err error) {
-	return open(ctx, cfg, logger, clock.System())
+	return OpenOn(ctx, cfg, logger, Machine{})
 }
 
-func open(ctx context.Context, cfg *config.Config, logger *slog.Logger, source clock.Source) (n *Node, err error) {
-	n = &Node{cfg: cfg, logger: logger, clock: source, started: time.Now(), ready: make(chan struct{}), grown: make(chan struct{}, 1)}
+// OpenOn is Open on another machine.
+func OpenOn(ctx context.Context, cfg *config.Config, logger *slog.Logger, m Machine) (n *Node, err error) {
+	m = m.withDefaults()
+	n = &Node{cfg: cfg, logger: logger, machine: m, clock: m.Clock, started: time.Now(), ready: make(chan struct{}), grown: make(chan struct{}, 1)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.Close())
@@ -123,7 +126,7 @@ func explainDir(dir string, err error) error {
 
 func (n *Node) openLog() error {
 	cfg := &n.cfg.Log
-	fs, err := disk.Dir(filepath.Join(n.cfg.Node.DataDir, segmentsDir))
+	fs, err := n.machine.Folder(filepath.Join(n.cfg.Node.DataDir, segmentsDir))
 	if err != nil {
 		return err
 	}
@@ -167,7 +170,7 @@ func (n *Node) openDoor(ctx context.Context) error {
 	}
 	n.guard = guard
 	door, err := ingest.New(ingest.Options{
-		Listen: n.cfg.MQTT.Listen, ListenTLS: n.cfg.MQTT.ListenTLS, ListenWS: n.cfg.MQTT.ListenWS, ListenWSS: n.cfg.MQTT.ListenWSS, TLS: guard.TLS(),
+		Listen: n.cfg.MQTT.Listen, ListenTLS: n.cfg.MQTT.ListenTLS, ListenWS: n.cfg.MQTT.ListenWS, ListenWSS: n.cfg.MQTT.ListenWSS, TLS: guard.TLS(), ListenOn: n.machine.Listen,
 		Log: n.log, Reader: n.reader, Router: router{n.cfg.Table}, Guard: guard, Gate: places, Version: Version,
 		IsFull:     func(err error) bool { return errors.As(err, new(*store.FullError)) },
 		DeadLetter: n.cfg.DefaultRoute.DeadLetter,
@@ -243,7 +246,9 @@ func (n *Node) Run(ctx context.Context) error {
 	}
 	begin(ctx, &parts, "uplink", n.forward)
 	begin(ctx, &parts, "keep", n.keep)
-	begin(ctx, &parts, "admin", n.serveAdmin)
+	if n.cfg.Status.Socket != "" {
+		begin(ctx, &parts, "admin", n.serveAdmin)
+	}
 	begin(ctx, &parts, "door", n.serveDevices)
 	begin(ctx, &parts, "mdns", n.announceDoor)
 	if n.site != nil {

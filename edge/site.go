@@ -36,10 +36,10 @@ type site struct {
 	hello       peer.Hello
 	listener    net.Listener
 
-	mu      sync.Mutex      // guards what follows
-	members *member.Members // nil before run
-	known   []string        // where gossip of others has been
-	clone   string          // what is known of another process that says it is this node; "" nothing
+	mu      sync.Mutex // guards what follows
+	members Members    // nil before run
+	known   []string   // where gossip of others has been
+	clone   string     // what is known of another process that says it is this node; "" nothing
 	taken   map[tributary.LedgerID]bool
 	silent  map[tributary.LedgerID]time.Time // ledgers that are not to be taken over again before
 	asked   map[tributary.LedgerID]asking
@@ -132,7 +132,7 @@ func classify(err error) peer.Reason {
 
 // run is this node's part in the site, until ctx ends.
 func (s *site) run(ctx context.Context) error {
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", s.node.cfg.Site.Listen)
+	listener, err := s.node.machine.Listen(ctx, "tcp", s.node.cfg.Site.Listen)
 	if err != nil {
 		return fmt.Errorf("listen on [site] listen: %w; nothing that is stored is touched. Is another program there? Stop it, or choose another [site] listen", err)
 	}
@@ -145,7 +145,7 @@ func (s *site) run(ctx context.Context) error {
 	conf := s.mine.Authority.Config(s.mine.Cert)
 	strangers := join.NewServer(s.mine, s.invitations, s.addresses, s.node.logger)
 	exchange := replica.Exchange{
-		Self: s.hello, Config: conf, Listener: listener, Accept: strangers.Config(conf),
+		Self: s.hello, Config: conf, Listener: listener, Dial: s.node.machine.Dial, Accept: strangers.Config(conf),
 		Stranger: func(ctx context.Context, c *tls.Conn) bool {
 			if c.ConnectionState().NegotiatedProtocol != join.Protocol {
 				return false
@@ -202,7 +202,7 @@ func (s *site) gossip(at net.Addr) (err error) {
 	if cfg.Advertise != "" {
 		c.Advertise = netip.AddrPortFrom(netip.MustParseAddr(cfg.Advertise), c.Bind.Port()) // it was checked
 	}
-	m, err := member.New(c)
+	m, err := s.node.machine.Members(c)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.members = m

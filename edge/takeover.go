@@ -187,6 +187,7 @@ func (s *site) takeOver(ctx context.Context) error {
 		return err
 	}
 	cfg.Logger = s.node.logger
+	s.node.machine.Kafka(&cfg)
 	cfg.Linger, cfg.Copy = min(cfg.Linger, mostLinger), true
 	var all sync.WaitGroup
 	defer all.Wait()
