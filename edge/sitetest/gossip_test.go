@@ -34,6 +34,11 @@ const (
 )
 
 func (s *site) gossip(h *host, p *port, c member.Config) *gossip {
+	if !p.isDead() {
+		s.mu.Lock()
+		h.id = c.Node // a node may become another one while it runs (R3)
+		s.mu.Unlock()
+	}
 	return &gossip{
 		site: s, host: h, port: p, cfg: c, peers: map[tributary.NodeID]member.Member{},
 		heard: map[tributary.NodeID]time.Time{}, at: map[tributary.NodeID]*port{}, told: map[tributary.NodeID]time.Time{},

@@ -48,7 +48,6 @@ type host struct {
 	flushes *rand.Rand     // of how long flushes take
 	sync    time.Duration  // a flush takes so long, at most
 	process *process       // nil: none
-	copyOf  *host          // whose card was cloned
 	waits   uint64         // what it had not forwarded when it was last asked,
 	since   time.Time      // and since when that is so
 	rolled  bool           // back to an image: it may hold less of a ledger of its own than Kafka
@@ -64,6 +63,7 @@ type medium struct {
 
 // An image is what was on a card at some time.
 type image struct {
+	host *host
 	id   tributary.NodeID
 	disk *disktest.Disk
 	dir  string
@@ -282,7 +282,7 @@ func (h *host) Burn() {
 func (h *host) Image() *image {
 	synctest.Wait()
 	h.site.say("image of %s", h.name)
-	return &image{h.id, h.disk.Crash(h.rng), h.site.copyDir(h.dir), time.Now()}
+	return &image{h, h.id, h.disk.Crash(h.rng), h.site.copyDir(h.dir), time.Now()}
 }
 
 // Rollback puts an older image on the card.
@@ -300,7 +300,6 @@ func (h *host) Clone() *host {
 	h.PowerCut()
 	c := h.site.addHost()
 	h.site.say("clone %s as %s", h.name, c.name)
-	c.copyOf = h
 	c.disk, c.dir, c.sync = h.disk.Crash(h.rng), h.site.copyDir(h.dir), h.sync
 	c.become(h.id)
 	h.site.mu.Lock()

@@ -207,12 +207,10 @@ func (f *faults) lose(h *host) {
 // rollback puts an image on the card that it is of.
 func (f *faults) rollback() {
 	for _, i := range f.images {
-		for _, h := range f.hosts {
-			if h.id == i.id && !h.gone {
-				f.losses++
-				h.Rollback(i)
-				return
-			}
+		if !i.host.gone {
+			f.losses++
+			i.host.Rollback(i)
+			return
 		}
 	}
 }

@@ -167,9 +167,6 @@ func (s *site) HealAll() {
 		s.net.heal(w.from, w.to)
 	}
 	for _, h := range s.hosts {
-		if h.copyOf != nil {
-			h.Burn() // somebody has deleted the copy of a card
-		}
 		h.Start()
 	}
 }
