@@ -52,6 +52,7 @@ type host struct {
 	since   time.Time      // and since when that is so
 	rolled  bool           // back to an image: it may hold less of a ledger of its own than Kafka
 	gone    bool           // for good
+	acked   chan struct{}  // one slot: a device was told that it has a message
 	mixed   bool           // the disk was lost or changed: devices may be out of order
 }
 
@@ -306,6 +307,18 @@ func (h *host) Clone() *host {
 	defer h.site.mu.Unlock()
 	h.mixed, c.mixed = true, true
 	return c
+}
+
+// awaitAck waits until a device is told that the host has a message, if that is soon.
+func (h *host) awaitAck() {
+	select {
+	case <-h.acked:
+	default:
+	}
+	select {
+	case <-h.acked:
+	case <-time.After(3 * time.Second):
+	}
 }
 
 // slowDisk is a disk whose flushes take time.

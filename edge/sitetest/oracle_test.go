@@ -69,6 +69,10 @@ func (o *oracle) acknowledged(r *reading, h *host, began moment) {
 	defer o.mu.Unlock()
 	o.acked++
 	r.acked = time.Now()
+	select {
+	case h.acked <- struct{}{}:
+	default:
+	}
 	r.claims = claims{began.media[0]}
 	steady := began.process == now.process && !now.short && !now.ending && began.shorts == now.shorts && !began.short && slices.Equal(began.media, now.media)
 	switch {

@@ -19,9 +19,6 @@ func scenario(t *testing.T, f func(s *site)) {
 			f(s)
 			s.CheckNoLoss()
 		})
-		if t.Failed() {
-			t.Fatalf("again: SEED=%d go test -run '^%s$' ./edge/sitetest/", seed, t.Name())
-		}
 	}
 }
 

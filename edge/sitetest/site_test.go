@@ -37,6 +37,7 @@ type site struct {
 	began  time.Time
 	rng    *rand.Rand
 	seed   uint64
+	again  string // the command that repeats it
 	copies int    // [ack] copies
 	extra  string // of every configuration
 
@@ -70,8 +71,10 @@ type figures struct {
 func bubble(t *testing.T, seed uint64, f func(s *site)) (did figures) {
 	t.Helper()
 	cryptotest.SetGlobalRandom(t, seed)
+	again := fmt.Sprintf("again: SEED=%d go test -run '^%s$' ./edge/sitetest/", seed, t.Name())
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(t, seed)
+		s.again = again
 		f(s)
 		s.end()
 		did = s.did
@@ -112,7 +115,7 @@ func (s *site) addHost() *host {
 	n := len(s.hosts) + 1
 	h := &host{
 		site: s, name: fmt.Sprintf("n%d", n), ip: fmt.Sprintf("10.0.0.%d", n), extra: s.extra,
-		rng: rand.New(rand.NewPCG(s.seed, uint64(100+n))), flushes: rand.New(rand.NewPCG(s.seed, uint64(200+n))), sync: 5 * time.Millisecond,
+		rng: rand.New(rand.NewPCG(s.seed, uint64(100+n))), flushes: rand.New(rand.NewPCG(s.seed, uint64(200+n))), sync: 5 * time.Millisecond, acked: make(chan struct{}, 1),
 	}
 	s.hosts = append(s.hosts, h)
 	return h
@@ -270,7 +273,7 @@ func (s *site) end() {
 	s.pass(time.Minute) // for what is left of them
 	s.did.acked, s.did.passed = s.oracle.acked, time.Since(s.began)
 	if s.failed {
-		s.t.Logf("what happened:\n%s", strings.Join(s.lines, "\n"))
+		s.t.Logf("what happened:\n%s\n%s", strings.Join(s.lines, "\n"), s.again)
 	}
 }
 
