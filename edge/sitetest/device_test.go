@@ -137,13 +137,22 @@ func (d *device) release() bool {
 	return d.send(0x62, binary.BigEndian.AppendUint16(nil, d.packet)) == nil && d.expect(7, ackPatience) == nil
 }
 
+// anyHost returns a host that is not gone for good.
+func (s *site) anyHost(rng *rand.Rand) *host {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for {
+		if h := s.hosts[rng.IntN(len(s.hosts))]; !h.gone {
+			return h
+		}
+	}
+}
+
 // connect takes up the session at home, or at some node that is there.
 func (d *device) connect(ctx context.Context) error {
 	d.at = d.home
 	if d.at == nil {
-		d.site.mu.Lock()
-		d.at = d.site.hosts[d.rng.IntN(len(d.site.hosts))]
-		d.site.mu.Unlock()
+		d.at = d.site.anyHost(d.rng)
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()

@@ -283,6 +283,7 @@ type pipe struct {
 	frozen   time.Time // nothing arrives before
 	ended    bool      // the sender has closed
 	deaf     bool      // the receiver has closed
+	refused  time.Time // the sender hears of that; zero: it has sent nothing since
 	lost     bool      // a machine has lost its power: nothing comes any more
 	reset    bool      // and when it was there again, it knew nothing of this
 	until    time.Time // the reader's deadline
@@ -379,8 +380,11 @@ func (p *pipe) write(c *conn, b []byte) (int, error) {
 		return 0, net.ErrClosed
 	case over(p.by, time.Now()), p.bytes > mostUnread:
 		return 0, os.ErrDeadlineExceeded
-	case p.reset, p.deaf && !p.back.cut:
+	case p.reset, p.deaf && !p.back.cut && over(p.refused, time.Now()):
 		return 0, syscall.EPIPE
+	case p.deaf && p.refused.IsZero(): // it is told so in answer to this
+		p.refused = time.Now().Add(p.link.delay + p.back.delay)
+		return len(b), nil
 	case p.lost, p.deaf:
 		return len(b), nil
 	}

@@ -1,6 +1,7 @@
 package sitetest
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -54,14 +55,24 @@ func inParallel(t *testing.T, from, n uint64) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	ctx, stop := context.WithCancel(t.Context()) // at the first failure
+	defer stop()
 	var all sync.WaitGroup
 	parts := uint64(runtime.GOMAXPROCS(0))
 	for i := range parts {
 		begin, end := from+n*i/parts, from+n*(i+1)/parts
 		all.Go(func() {
-			c := exec.CommandContext(t.Context(), self, "-test.run", "^"+t.Name()+"$", "-test.v", "-test.timeout", "0")
+			defer func() {
+				if t.Failed() {
+					stop()
+				}
+			}()
+			c := exec.CommandContext(ctx, self, "-test.run", "^"+t.Name()+"$", "-test.v", "-test.timeout", "0")
 			c.Env = append(os.Environ(), "GOMAXPROCS=1", fmt.Sprintf("FROM=%d", begin), fmt.Sprintf("SEEDS=%d", end-begin))
 			out, err := c.CombinedOutput()
+			if ctx.Err() != nil {
+				return
+			}
 			if err != nil {
 				t.Errorf("seeds %d to %d: %v\n%s", begin, end-1, err, out)
 				return
@@ -110,6 +121,10 @@ func schedule(s *site) {
 	s.pass(s.rngDuration(5 * time.Second))
 	for _, h := range s.hosts[:size] {
 		for range 1 + s.rng.IntN(2) {
+			if s.rng.IntN(6) == 0 {
+				s.device(nil, 1, time.Second) // it walks about: hand-off is not tested here
+				continue
+			}
 			s.device(h, byte(1+s.rng.IntN(3)/2), []time.Duration{300, 1500, 5000}[s.rng.IntN(3)]*time.Millisecond)
 		}
 	}

@@ -155,8 +155,9 @@ func (s *site) Heal(a, b string) {
 	s.net.heal(b, a)
 }
 
-// HealAll undoes all that can be undone: every way is open and every gateway that is
-// not gone for good runs.
+// HealAll undoes all that can be undone: every way is open, every gateway that is not
+// gone for good runs, and in the place of others there are as many new ones as it takes
+// for copies.
 func (s *site) HealAll() {
 	s.say("heal all")
 	s.net.mu.Lock()
@@ -168,6 +169,15 @@ func (s *site) HealAll() {
 	slices.SortFunc(ways, func(a, b way) int { return strings.Compare(a.from+a.to, b.from+b.to) })
 	for _, w := range ways {
 		s.net.heal(w.from, w.to)
+	}
+	left := 0
+	for _, h := range s.hosts {
+		if !h.gone {
+			left++
+		}
+	}
+	for ; left <= s.copies && len(s.hosts) > 1; left++ {
+		s.say("add %s", s.add().name)
 	}
 	for _, h := range s.hosts {
 		h.Start()
