@@ -151,6 +151,9 @@ func (n *Node) openLog() error {
 		n.logger.Error("the disk has damaged a part of the log", "what", found.Rot[i].Error())
 	}
 	for _, h := range l.Holes() {
+		if !l.Wrote(h.Ledger) {
+			continue // of a copy: another node has it, or Kafka had it when more came
+		}
 		n.logger.Error("records of the log are damaged; Kafka gets a gap record in their place", "ledger", h.Ledger.String(), "from", uint64(h.From), "to", uint64(h.To))
 	}
 	for _, name := range found.ReadOnly {

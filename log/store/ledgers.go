@@ -169,7 +169,8 @@ type Hole struct {
 }
 
 // Holes returns the holes that are known: recovery finds those of unsealed
-// segments, readers find the others.
+// segments, readers find the others. What a copy lacks because Kafka had it when more
+// came is no damage, as far as Kafka is known to be.
 func (l *Log) Holes() []Hole {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -178,7 +179,8 @@ func (l *Log) Holes() []Hole {
 	for _, s := range l.segs {
 		for _, p := range s.sum.Spans {
 			to, seen := last[p.Ledger]
-			if h := (Hole{p.Ledger, to, p.From}); seen && to < p.From && !slices.Contains(all, h) {
+			skipped := p.Copy && p.From <= l.forwarded[p.Ledger]
+			if h := (Hole{p.Ledger, to, p.From}); seen && to < p.From && !skipped && !slices.Contains(all, h) {
 				all = append(all, h)
 			}
 			last[p.Ledger] = p.To
