@@ -185,7 +185,7 @@ func (n *Node) openDoor(ctx context.Context) error {
 		MaxClients: n.cfg.MQTT.MaxClients, MaxPacketBytes: n.cfg.MQTT.MaxPacketBytes, ReceiveMaximum: int(n.cfg.MQTT.ReceiveMaximum), MaxTopicLevels: n.cfg.MQTT.MaxTopicLevels,
 		MaxPerAddress: n.cfg.MQTT.MaxConnectionsPerAddress, MaxMessagesPerSecond: n.cfg.MQTT.MaxMessagesPerSecond, MaxBytesPerSecond: n.cfg.MQTT.MaxBytesPerSecond,
 		MaxSlowed: n.cfg.MQTT.MaxSlowed, MaxRetained: n.cfg.MQTT.MaxRetained, MaxRetainedBytes: n.cfg.MQTT.MaxRetainedBytes,
-		ServerReference: n.cfg.MQTT.ServerReference,
+		ServerReference: n.cfg.MQTT.ServerReference, ResentIsNew: n.site != nil && n.site.acks != nil,
 		Logger:          n.logger,
 	})
 	if err != nil {

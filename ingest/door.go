@@ -135,6 +135,11 @@ type Options struct {
 	// 4.11; default "", nowhere.
 	ServerReference string
 
+	// ResentIsNew has a QoS 1 message that is sent again logged again if an earlier process
+	// has logged it: where copies count, what is in this log alone is no reason to
+	// acknowledge it (R47).
+	ResentIsNew bool
+
 	Version string       // what $SYS says that this is
 	Logger  *slog.Logger // default: none
 }

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -406,7 +407,7 @@ func (j *journal) Handle(_ context.Context, r slog.Record) error {
 
 // WithAttrs implements slog.Handler.
 func (j *journal) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return &journal{j.p, append(j.attrs[:len(j.attrs):len(j.attrs)], attrs...)}
+	return &journal{j.p, slices.Concat(j.attrs, attrs)}
 }
 
 // WithGroup implements slog.Handler.

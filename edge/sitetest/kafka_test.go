@@ -32,7 +32,7 @@ func newKafka(s *site) *kafka {
 	var err error
 	k.cluster, err = kfake.NewCluster(kfake.NumBrokers(1), kfake.Ports(9092), kfake.ListenFn(func(_, _ string) (net.Listener, error) {
 		return k.port.Listen(context.Background(), "tcp", k.address())
-	}), kfake.SeedTopics(2, dataTopic), kfake.BrokerConfigs(map[string]string{"log.retention.ms": "-1"}))
+	}), kfake.SeedTopics(2, dataTopic), kfake.BrokerConfigs(map[string]string{"log.retention.ms": "-1", "log.cleaner.backoff.ms": "86400000"}))
 	s.must(err)
 	cl, err := kgo.NewClient(k.options()...)
 	s.must(err)

@@ -1,6 +1,7 @@
 package sitetest
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -10,7 +11,7 @@ import (
 // scenario runs f some times, each with a seed of its own.
 func scenario(t *testing.T, f func(s *site)) {
 	t.Helper()
-	from, n := uint64(setting(t, "FROM", 1)), uint64(setting(t, "EACH", 2))
+	from, n := uint64(setting(t, "FROM", 1)), uint64(setting(t, "EACH", 1))
 	if seed := setting(t, "SEED", 0); seed > 0 {
 		from, n = uint64(seed), 1
 	}
@@ -107,6 +108,15 @@ func (s *site) missing() (all []*reading) {
 func (s *site) rest() {
 	s.stop()
 	s.publish.Wait()
+}
+
+// silence ends all devices, whatever they have begun. Others may come.
+func (s *site) silence() {
+	s.stop()
+	s.hard()
+	s.publish.Wait()
+	s.ctx, s.stop = context.WithCancel(context.Background())
+	s.hardCtx, s.hard = context.WithCancel(context.Background())
 }
 
 // want fails the test unless ok.
@@ -261,6 +271,34 @@ func TestApartRefusing(t *testing.T) {
 		s.Heal(all[0].ip, all[1].ip)
 		s.pass(30 * time.Second)
 		s.want(s.acked() > before+50, "only %d acknowledgements after the heal", s.acked()-before)
+	})
+}
+
+// R47, I1: a gateway apart from its peer has logged a message and not acknowledged it, and
+// is killed. That its log has the message is no reason to acknowledge it when it is sent
+// again and the peer is back: the peer has what this process writes, and no more yet.
+func TestResentHasNoCopy(t *testing.T) {
+	scenario(t, func(s *site) {
+		s.extra = "[ack]\nif_peers_missing = \"refuse\"\n"
+		all := s.gateways(2)
+		a, b := all[0], all[1]
+		s.noKafka(a)
+		s.Cut(a.ip, b.ip)
+		s.device(a, 1, time.Second)
+		s.pass(5 * time.Second)
+		a.Crash()
+		a.Start()
+		s.pass(6 * time.Second)
+		s.want(s.acked() == 0, "%d messages are acknowledged that one disk alone has", s.acked())
+		s.Heal(a.ip, b.ip)
+		for range 10 {
+			if a.awaitAck(); s.acked() > 0 {
+				break
+			}
+		}
+		s.want(s.acked() == 1, "%d messages are acknowledged", s.acked())
+		a.Burn()
+		s.want(s.excused() == 0, "%d messages had no copy", s.excused())
 	})
 }
 

@@ -20,7 +20,7 @@ import (
 //	SEED=7 go test -run '^TestSite$' ./edge/sitetest/    that schedule again, some times: how goroutines take turns is not in the seed
 //	make test-site SEEDS=20000
 func TestSite(t *testing.T) {
-	from, n, times := uint64(setting(t, "FROM", 1)), uint64(setting(t, "SEEDS", 60)), 1
+	from, n, times := uint64(setting(t, "FROM", 1)), uint64(setting(t, "SEEDS", 30)), 1
 	if seed := setting(t, "SEED", 0); seed > 0 {
 		from, n, times = uint64(seed), 1, int(setting(t, "TIMES", 20))
 	}
@@ -112,7 +112,7 @@ func schedule(s *site) {
 	}
 	for range size {
 		h := s.add()
-		h.sync = []time.Duration{0, 2, 10, 40}[s.rng.IntN(4)] * time.Millisecond
+		h.sync = s.oneOf(0, 2*time.Millisecond, 10*time.Millisecond, 40*time.Millisecond)
 	}
 	s.delays()
 	for _, h := range s.hosts {
@@ -125,13 +125,12 @@ func schedule(s *site) {
 				s.device(nil, 1, time.Second) // it walks about: hand-off is not tested here
 				continue
 			}
-			s.device(h, byte(1+s.rng.IntN(3)/2), []time.Duration{300, 1500, 5000}[s.rng.IntN(3)]*time.Millisecond)
+			s.device(h, byte(1+s.rng.IntN(3)/2), s.oneOf(300*time.Millisecond, 1500*time.Millisecond, 5*time.Second))
 		}
 	}
 	f := &faults{site: s, size: size}
-	pauses := []time.Duration{100 * time.Millisecond, 100 * time.Millisecond, time.Second, 3 * time.Second, 6 * time.Second, 12 * time.Second, 40 * time.Second}
 	for range 3 + s.rng.IntN(6) {
-		s.pass(s.rngDuration(pauses[s.rng.IntN(len(pauses))]))
+		s.pass(s.rngDuration(s.oneOf(100*time.Millisecond, 100*time.Millisecond, time.Second, 3*time.Second, 6*time.Second, 12*time.Second, 40*time.Second)))
 		f.next()
 		if s.hasFailed() {
 			return
@@ -139,6 +138,8 @@ func schedule(s *site) {
 	}
 	s.CheckNoLoss()
 }
+
+func (s *site) oneOf(all ...time.Duration) time.Duration { return all[s.rng.IntN(len(all))] }
 
 // delays makes some ways slow.
 func (s *site) delays() {

@@ -100,7 +100,7 @@ func newSite(t *testing.T, seed uint64) *site {
 // scratch returns a directory in memory if there is one: a flush is free there.
 func scratch(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("/dev/shm", "sitetest-")
+	dir, err := os.MkdirTemp("/dev/shm", "sitetest-") //nolint:usetesting // t.TempDir is on a disk
 	if err != nil {
 		return t.TempDir()
 	}
