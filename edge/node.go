@@ -186,7 +186,7 @@ func (n *Node) openDoor(ctx context.Context) error {
 		MaxPerAddress: n.cfg.MQTT.MaxConnectionsPerAddress, MaxMessagesPerSecond: n.cfg.MQTT.MaxMessagesPerSecond, MaxBytesPerSecond: n.cfg.MQTT.MaxBytesPerSecond,
 		MaxSlowed: n.cfg.MQTT.MaxSlowed, MaxRetained: n.cfg.MQTT.MaxRetained, MaxRetainedBytes: n.cfg.MQTT.MaxRetainedBytes,
 		ServerReference: n.cfg.MQTT.ServerReference, ResentIsNew: n.site != nil && n.site.acks != nil,
-		Logger:          n.logger,
+		Logger: n.logger,
 	})
 	if err != nil {
 		return err

@@ -17,7 +17,9 @@ func TestWaitedBeforeRun(t *testing.T) {
 		shorts, delivered := 0, 0
 		a := &Acks{
 			Copies: one, Accept: true,
-			Deliver: func(_ tributary.LedgerID, _ tributary.LSN, tickets []tributary.Ticket, _ error) { delivered += len(tickets) },
+			Deliver: func(_ tributary.LedgerID, _ tributary.LSN, tickets []tributary.Ticket, _ error) {
+				delivered += len(tickets)
+			},
 			Short: func(bool) {
 				if shorts++; shorts > 10 {
 					stop()
