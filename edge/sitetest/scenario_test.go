@@ -344,7 +344,7 @@ func TestStandsStill(t *testing.T) {
 		s.net.slow(a.ip, kafkaHost, 150*time.Millisecond) // it is nearly always in a transaction
 		s.device(a, 1, 50*time.Millisecond)
 		s.device(a, 1, 50*time.Millisecond)
-		for range 3 {
+		for range 2 {
 			s.pass(5*time.Second + s.rngDuration(time.Second))
 			s.say("what %s says to Kafka is held up", a.name)
 			s.net.cut(a.ip, kafkaHost)
@@ -365,7 +365,7 @@ func TestLateRequests(t *testing.T) {
 			s.net.slow(h.ip, kafkaHost, 50*time.Millisecond)
 			s.device(h, 1, 50*time.Millisecond)
 		}
-		for range 12 {
+		for range 5 {
 			s.pass(s.rngDuration(10 * time.Second))
 			h := all[s.rng.IntN(2)]
 			from, to := h.ip, kafkaHost

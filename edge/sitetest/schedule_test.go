@@ -20,7 +20,7 @@ import (
 //	SEED=7 go test -run '^TestSite$' ./edge/sitetest/    that schedule again, some times: how goroutines take turns is not in the seed
 //	make test-site SEEDS=20000
 func TestSite(t *testing.T) {
-	from, n, times := uint64(setting(t, "FROM", 1)), uint64(setting(t, "SEEDS", 30)), 1
+	from, n, times := uint64(setting(t, "FROM", 1)), uint64(setting(t, "SEEDS", 20)), 1
 	if seed := setting(t, "SEED", 0); seed > 0 {
 		from, n, times = uint64(seed), 1, int(setting(t, "TIMES", 20))
 	}
