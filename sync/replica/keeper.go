@@ -8,8 +8,8 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
-	"time"
 	"sync/atomic"
+	"time"
 
 	"github.com/klauspost/compress/zstd"
 
@@ -253,6 +253,9 @@ func (s *serving) append(m *peer.Append) error {
 		s.mu.Lock()
 		delete(s.nacked, m.Ledger)
 		s.mu.Unlock()
+		if ackBeforeFlush {
+			s.tell(m.Ledger)
+		}
 		return nil
 	}
 	reason := s.Classify(err)
@@ -373,6 +376,9 @@ func (s *serving) answerOnce() (said bool, err error) {
 	}
 	for id := range news {
 		from, to, chain, held := s.Log.Held(id)
+		if ackBeforeFlush {
+			to, chain, held = s.Log.CopyEnd(id)
+		}
 		if !held {
 			continue
 		}
