@@ -33,6 +33,8 @@ type site struct {
 	view        *view.View
 	acks        *replica.Acks
 	keeper      replica.Keeper
+	fan         *fanout // made with the door
+	alike       *alike
 	hello       peer.Hello
 	listener    net.Listener
 
@@ -73,9 +75,9 @@ func (n *Node) openSite() error {
 		node: n, mine: mine, invitations: join.NewInvitations(mine.Authority), view: view.New(n.id.Node, patience(n.cfg.Kafka.Linger)),
 		hello: peer.Hello{Site: mine.Name, Node: n.id.Node, Boot: n.id.Boots, Nonce: nonce(), Name: n.cfg.Node.Name},
 		taken: map[tributary.LedgerID]bool{}, silent: map[tributary.LedgerID]time.Time{},
-		asked: map[tributary.LedgerID]asking{}, origins: map[tributary.LedgerID]origin{},
+		asked: map[tributary.LedgerID]asking{}, origins: map[tributary.LedgerID]origin{}, alike: newAlike(n.logger),
 	}
-	s.keeper = replica.Keeper{Log: copied{n.log, s}, Logger: n.logger, Status: s.heard, Own: s.own, Classify: classify}
+	s.keeper = replica.Keeper{Log: copied{n.log, s}, Logger: n.logger, Status: s.heard, Own: s.own, Classify: classify, Shared: s.shared}
 	if n.cfg.Ack.Copies > 0 {
 		s.acks = &replica.Acks{Copies: s.wanted, Accept: !n.cfg.Ack.RefuseAlone, Short: s.short}
 	}
@@ -155,10 +157,11 @@ func (s *site) run(ctx context.Context) error {
 		},
 		Nodes: s.nodes, Keeper: &s.keeper, Sender: s.sender, Pulls: s.pulls, Clone: s.cloned, Logger: s.node.logger,
 	}
+	s.alike.connect(exchange.Say, s.sharers)
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	var parts sync.WaitGroup
-	errs := make(chan error, 4)
+	errs := make(chan error, 5)
 	part := func(f func(context.Context) error) {
 		parts.Go(func() {
 			if err := f(ctx); err != nil && ctx.Err() == nil {
@@ -170,6 +173,7 @@ func (s *site) run(ctx context.Context) error {
 	part(exchange.Run)
 	part(s.members.Run)
 	part(s.takeOver)
+	part(s.alike.run)
 	if s.acks != nil {
 		part(func(ctx context.Context) error { s.acks.Run(ctx); return nil })
 	}

@@ -34,7 +34,7 @@ func (s *site) sender(to tributary.NodeID) *replica.Sender {
 			s.node.logger.Error("a peer has another history of what this process writes: two processes have written to one ledger", "ledger", ledger.String(), "from", uint64(at))
 		},
 		Status: s.says,
-		Answer: s.answered,
+		Answer: func(m peer.Message) { s.answered(to, m) },
 	}
 	if s.acks != nil {
 		sender.Waits = s.acks.Waits
@@ -43,8 +43,11 @@ func (s *site) sender(to tributary.NodeID) *replica.Sender {
 }
 
 // keeps says whether a peer is to keep a copy of a ledger of this node: as many do
-// as the configuration wants, of those that are there (R6).
+// as the configuration wants, of those that are there (R6), and those with subscribers (R53).
 func (s *site) keeps(ledger tributary.LedgerID, node tributary.NodeID) bool {
+	if s.fan.wants(node) {
+		return true
+	}
 	var there []tributary.NodeID
 	for _, n := range s.nodes() {
 		there = append(there, n.ID)
@@ -65,20 +68,23 @@ func (s *site) says() *peer.Status {
 	st := &peer.Status{
 		SentMillis: uint64(time.Since(n.started).Milliseconds()), Live: n.log.Ledger(),
 		KafkaReached: n.up.snapshot().State == uplink.Forwarding.String(), FreeBytes: uint64(max(0, n.log.Stats().FreeBytes)),
+		Subscribers: n.door.Subscribed(),
 	}
 	if s.acks != nil {
 		st.Short, _ = s.acks.State()
 	}
+	all := n.log.Ledgers()
+	wanted := s.fan.recent(all)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, l := range n.log.Ledgers() {
+	for _, l := range all {
 		position := s.position(l.ID)
-		if l.To <= position && !l.Live {
+		if l.To <= position && !l.Live && !wanted[l.ID] {
 			continue
 		}
 		st.Held = append(st.Held, peer.Held{
 			Ledger: l.ID, Base: l.From, Durable: l.To, Chain: l.ToChain, Position: position,
-			Forwarding: s.taken[l.ID] || l.Live && st.KafkaReached,
+			Forwarding: s.taken[l.ID] || l.Live && st.KafkaReached, Own: !l.Copy,
 		})
 	}
 	return st
@@ -98,6 +104,7 @@ func (s *site) heard(from *peer.Hello, st *peer.Status) {
 		s.moved(h.Ledger, h.Position)
 	}
 	s.view.Heard(from.Node, st.Live, holds, time.Now())
+	s.fan.heard(from.Node, st, time.Now())
 }
 
 // moved notes that Kafka has all of a ledger below next. What this node has written
@@ -105,7 +112,7 @@ func (s *site) heard(from *peer.Hello, st *peer.Status) {
 func (s *site) moved(id tributary.LedgerID, next tributary.LSN) {
 	s.view.Moved(id, next, time.Now())
 	if !s.own(id) {
-		s.node.log.Forwarded(id, next)
+		s.node.log.Forwarded(id, s.fan.limit(id, next))
 	}
 }
 
@@ -129,6 +136,11 @@ func (s *site) pulls(of tributary.NodeID) (all []peer.Pull) {
 		}
 		if h.Durable > max(from, position) && s.asks(of, h.Ledger, from, time.Now()) {
 			all = append(all, peer.Pull{Ledger: h.Ledger, From: from})
+		}
+	}
+	for _, p := range s.fan.pulls(of) {
+		if s.asks(of, p.Ledger, p.From, time.Now()) {
+			all = append(all, p)
 		}
 	}
 	return all
@@ -167,11 +179,14 @@ func (s *site) asks(of tributary.NodeID, id tributary.LedgerID, from tributary.L
 }
 
 // answered takes what a peer answers.
-func (s *site) answered(m peer.Message) {
-	if p, ok := m.(*peer.Pulled); ok {
-		if err := s.keeper.Take(p); err != nil {
-			s.node.logger.Warn("could not keep what a peer gave", "ledger", p.Ledger.String(), "error", err)
+func (s *site) answered(from tributary.NodeID, m peer.Message) {
+	switch m := m.(type) {
+	case *peer.Pulled:
+		if err := s.keeper.Take(m); err != nil {
+			s.node.logger.Warn("could not keep what a peer gave", "ledger", m.Ledger.String(), "error", err)
 		}
+	case *peer.Shared:
+		s.alike.answered(from, m)
 	}
 }
 

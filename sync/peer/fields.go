@@ -122,7 +122,7 @@ func (r *RejectError) decode(d *decoder) { r.Reason = d.text(maxReason) }
 func (s *Status) encode(e *encoder) {
 	e.u64(s.SentMillis)
 	e.id(s.Live)
-	e.flags(s.Short, s.KafkaReached)
+	e.flags(s.Short, s.KafkaReached, s.Subscribers)
 	e.u64(s.FreeBytes)
 	held := s.Held[:min(len(s.Held), maxHeld)]
 	e.u16(uint16(len(held)))
@@ -133,13 +133,13 @@ func (s *Status) encode(e *encoder) {
 		e.lsn(h.Durable)
 		e.u64(h.Chain)
 		e.lsn(h.Position)
-		e.flags(h.Forwarding)
+		e.flags(h.Forwarding, false, h.Own)
 	}
 }
 
 func (s *Status) decode(d *decoder) {
 	s.SentMillis, s.Live = d.u64(), d.ledger()
-	d.flags(&s.Short, &s.KafkaReached)
+	d.flags(&s.Short, &s.KafkaReached, &s.Subscribers)
 	s.FreeBytes = d.u64()
 	n := int(d.u16())
 	if n > maxHeld {
@@ -150,7 +150,8 @@ func (s *Status) decode(d *decoder) {
 			return
 		}
 		h := Held{Ledger: d.ledger(), Base: d.lsn(), Durable: d.lsn(), Chain: d.u64(), Position: d.lsn()}
-		d.flags(&h.Forwarding)
+		var holding bool // R45
+		d.flags(&h.Forwarding, &holding, &h.Own)
 		s.Held = append(s.Held, h)
 	}
 }

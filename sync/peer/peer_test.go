@@ -21,8 +21,8 @@ func examples() []Message {
 		&Hello{Version: 1, Site: "plant", Node: tributary.NodeID{9}, Boot: 7, Nonce: 1 << 63, Name: "gateway-1"},
 		&RejectError{Reason: "another node has this identity"},
 		&Status{
-			SentMillis: 1, Live: id, Short: true, KafkaReached: true, FreeBytes: 1 << 40,
-			Held: []Held{{Ledger: id, Base: 1, Durable: 2, Chain: 3, Position: 4, Forwarding: true}, {Ledger: id}},
+			SentMillis: 1, Live: id, Short: true, KafkaReached: true, Subscribers: true, FreeBytes: 1 << 40,
+			Held: []Held{{Ledger: id, Base: 1, Durable: 2, Chain: 3, Position: 4, Forwarding: true, Own: true}, {Ledger: id}},
 		},
 		&Status{},
 		&Append{Ledger: id, Position: 5, LAC: 6, Codec: group.Pack, Sealed: []byte("bytes")},
@@ -32,6 +32,10 @@ func examples() []Message {
 		&Pulled{Ledger: id, Codec: group.Zstd, Sealed: []byte("more")},
 		&End{Ledger: id, Position: 9},
 		&Echo{SentMillis: 11},
+		&Hashes{Sum: 1 << 60, All: []uint64{1, 2, 1 << 63}},
+		&Hashes{},
+		&Shared{Items: [][]byte{[]byte("one"), {}, []byte("three")}, More: true},
+		&Shared{},
 	}
 }
 

@@ -26,6 +26,9 @@ type Keeper struct {
 	Own func(id tributary.LedgerID) bool
 	// Classify says which of the reasons err, of AppendCopy, is; 0 for none of them.
 	Classify func(err error) peer.Reason
+	// Shared is given what a peer says of what all nodes know alike, until the next call,
+	// and returns the answer, or nil; nil: nothing is shared.
+	Shared func(from *peer.Hello, m peer.Message) peer.Message
 }
 
 // serving is one connection that a peer has dialed.
@@ -40,6 +43,7 @@ type serving struct {
 	nacks  []peer.Nack
 	pulls  []peer.Pull
 	echo   *peer.Echo
+	shared peer.Message // the answer to the latest question about what is shared
 	wake   chan struct{}
 	nacked map[tributary.LedgerID]tributary.LSN // where the copy ended when the peer was told so last
 	giving tributary.LedgerID                   // what is being given
@@ -99,6 +103,8 @@ func (s *serving) receive() error {
 			err = s.append(m)
 		case *peer.Pull:
 			err = s.pull(*m)
+		case *peer.Hashes, *peer.Shared:
+			s.share(m)
 		default:
 			err = fmt.Errorf("the peer says %T, which is an answer, and was asked nothing", m)
 		}
@@ -115,6 +121,21 @@ func (s *serving) status(m *peer.Status) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.echo = &peer.Echo{SentMillis: m.SentMillis}
+	s.signal()
+}
+
+// share takes what is known alike, and sees to the answer.
+func (s *serving) share(m peer.Message) {
+	if s.Shared == nil {
+		return
+	}
+	answer := s.Shared(s.conn.Peer(), m)
+	if answer == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.shared = answer
 	s.signal()
 }
 
@@ -272,9 +293,14 @@ func (s *serving) answer(ctx context.Context) error {
 // answerOnce says all that is quickly said.
 func (s *serving) answerOnce() (said bool, err error) {
 	s.mu.Lock()
-	news, nacks, echo := s.news, s.nacks, s.echo
-	s.news, s.nacks, s.echo = map[tributary.LedgerID]bool{}, nil, nil
+	news, nacks, echo, shared := s.news, s.nacks, s.echo, s.shared
+	s.news, s.nacks, s.echo, s.shared = map[tributary.LedgerID]bool{}, nil, nil, nil
 	s.mu.Unlock()
+	if shared != nil {
+		if err := s.conn.Send(shared); err != nil {
+			return true, err
+		}
+	}
 	if echo != nil {
 		if err := s.conn.Send(echo); err != nil {
 			return true, err
@@ -294,7 +320,7 @@ func (s *serving) answerOnce() (said bool, err error) {
 			return true, err
 		}
 	}
-	return len(news)+len(nacks) > 0 || echo != nil, nil
+	return len(news)+len(nacks) > 0 || echo != nil || shared != nil, nil
 }
 
 // begin begins to give what the peer has asked for next, or returns nil.
