@@ -34,13 +34,16 @@ var layers = map[string][]string{
 	"log/meta":  {".", "go.etcd.io/bbolt/..."},
 	"log/flash": {},
 
-	"sync/member":  {".", "github.com/hashicorp/serf/serf", "github.com/hashicorp/memberlist"},
-	"sync/model":   {}, // a specification: it knows nothing of the program, and nobody but its tests runs it
-	"sync/peer":    {".", "log/group"},
-	"sync/join":    {".", "sync/peer"},
-	"sync/replica": {".", "log/group", "sync/peer", "github.com/klauspost/compress/zstd"},
-	"sync/view":    {"."},
-	"sync/uplink":  {".", "log/record", "github.com/twmb/franz-go/...", "golang.org/x/net/proxy"},
+	"sync/member":   {".", "github.com/hashicorp/serf/serf", "github.com/hashicorp/memberlist"},
+	"sync/model":    {}, // a specification: it knows nothing of the program, and nobody but its tests runs it
+	"sync/peer":     {".", "log/group"},
+	"sync/join":     {".", "sync/peer"},
+	"sync/replica":  {".", "log/group", "sync/peer", "sync/view", "github.com/klauspost/compress/zstd"},
+	"sync/view":     {"."},
+	"sync/origin":   {"."},
+	"sync/roster":   {"."},
+	"sync/uplink":   {".", "log/record", "github.com/twmb/franz-go/...", "golang.org/x/net/proxy"},
+	"sync/takeover": {".", "log/record", "sync/origin", "sync/uplink", "sync/view"},
 
 	"ingest/packet":  {"github.com/mochi-mqtt/server/v2/packets"},
 	"ingest/route":   {"."},
@@ -61,7 +64,7 @@ var layers = map[string][]string{
 	"edge/edgetest": {".", "edge", "edge/config", "log/...", "firmware-sim/...", "github.com/twmb/franz-go/..."},
 
 	"cmd/tributary": {
-		".", "edge/...", "ingest/auth", "log/...", "sync/join", "firmware-sim/...",
+		".", "edge/...", "ingest/auth", "log/...", "sync/join", "sync/roster", "firmware-sim/...",
 		"github.com/spf13/cobra", "github.com/twmb/franz-go/...", "golang.org/x/term", "github.com/KimMachineGun/automemlimit/memlimit",
 	},
 

@@ -9,6 +9,7 @@ package tributary
 import (
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 )
 
@@ -24,6 +25,24 @@ func NewNodeID() (id NodeID) {
 
 // String returns the 32 hexadecimal digits used in files and log lines.
 func (id NodeID) String() string { return hex.EncodeToString(id[:]) }
+
+// ParseNodeID reads what String wrote.
+func ParseNodeID(s string) (id NodeID, err error) {
+	if id, err = parseID(s); err != nil {
+		err = fmt.Errorf("node id %q is not 32 hexadecimal digits", s)
+	}
+	return id, err
+}
+
+func parseID(s string) (id [16]byte, err error) {
+	b, err := hex.DecodeString(s)
+	if err != nil || len(b) != len(id) {
+		return id, errNoID
+	}
+	return [16]byte(b), nil
+}
+
+var errNoID = errors.New("no id")
 
 // A LedgerID names one ledger: what one process wrote during its lifetime.
 // Nobody but that process ever appends to it.
@@ -46,11 +65,10 @@ func (id *LedgerID) UnmarshalText(text []byte) (err error) {
 
 // ParseLedgerID reads what String wrote.
 func ParseLedgerID(s string) (id LedgerID, err error) {
-	n, err := hex.Decode(id[:], []byte(s))
-	if err != nil || n != len(id) {
-		return LedgerID{}, fmt.Errorf("ledger id %q is not 32 hexadecimal digits", s)
+	if id, err = parseID(s); err != nil {
+		err = fmt.Errorf("ledger id %q is not 32 hexadecimal digits", s)
 	}
-	return id, nil
+	return id, err
 }
 
 // String returns the 32 hexadecimal digits used in files, Kafka keys and log lines.

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tributary-edge/tributary"
 	"github.com/tributary-edge/tributary/edge/status"
 	"github.com/tributary-edge/tributary/log/store"
 )
@@ -20,7 +21,7 @@ import (
 func (n *Node) Report() status.Report {
 	d, l := n.door.Stats(), n.log.Stats()
 	r := status.Report{
-		Node: n.cfg.Node.Name, NodeID: n.id.Node.String(), Site: n.cfg.Node.Site, Version: Version,
+		Node: n.cfg.Node.Name, NodeID: n.nodeID().String(), Site: n.cfg.Node.Site, Version: Version,
 		Started: n.started, Boots: n.id.Boots,
 		MQTT: status.MQTT{
 			Connections: d.Connections, Received: d.Received, Durable: d.Logged, Resent: d.Resent, NoRoute: d.DeadLettered,
@@ -67,6 +68,14 @@ func (n *Node) Report() status.Report {
 	return r
 }
 
+// nodeID returns which node this is.
+func (n *Node) nodeID() tributary.NodeID {
+	if n.site != nil {
+		return n.site.whoami().Node
+	}
+	return n.id.Node
+}
+
 func holes(found []store.Hole) []status.Hole {
 	all := make([]status.Hole, len(found))
 	for i, h := range found {
@@ -89,6 +98,8 @@ func (n *Node) serveAdmin(ctx context.Context) error {
 	local.Handle("/", mux)
 	if n.site != nil {
 		local.HandleFunc("POST /api/invite", answerInvite(n.site.invitations, n.site.here))
+		local.HandleFunc("GET /api/nodes", n.site.answerNodes)
+		local.HandleFunc("POST /api/nodes/remove", n.site.answerRemove)
 	}
 	local.HandleFunc("GET /api/tail", n.answerTail) // payloads: only for those who may open the socket
 

@@ -179,6 +179,15 @@ func (s *site) shared(from *peer.Hello, m peer.Message) peer.Message {
 	return s.alike.heard(from.Node, m)
 }
 
+// answered takes what a peer answers.
+func (s *site) answered(from tributary.NodeID, m peer.Message) {
+	if shared, is := m.(*peer.Shared); is {
+		s.alike.answered(from, shared)
+		return
+	}
+	s.keeper.Answered(m)
+}
+
 // sharers returns the others that are probably there.
 func (s *site) sharers() (all []tributary.NodeID) {
 	for _, n := range s.nodes() {

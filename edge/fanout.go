@@ -208,6 +208,9 @@ func (f *fanout) recent(all []store.LedgerInfo) map[tributary.LedgerID]bool {
 // limit returns up to where the log may give up what it has of a ledger, of which
 // Kafka has all below next: not what subscribers here are owed.
 func (f *fanout) limit(id tributary.LedgerID, next tributary.LSN) tributary.LSN {
+	if !f.door.Subscribed() {
+		return next
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if hold, held := f.holds[id]; held {

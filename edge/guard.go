@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/tributary-edge/tributary/edge/config"
@@ -21,6 +22,14 @@ func openGuard(m *config.MQTT, places *gate.Gate) (*auth.Guard, error) {
 		return nil, fmt.Errorf("%w; nothing was started: correct the file, or take its key out of [mqtt]", err)
 	}
 	return g, nil
+}
+
+// ReadFiles reads all files that the configuration names, as a start does, and says
+// what is wrong with them. It opens nothing for writing.
+func ReadFiles(cfg *config.Config) error {
+	_, door := openGuard(&cfg.MQTT, gate.New(gate.Places()))
+	_, kafka := uplinkConfig(cfg)
+	return errors.Join(door, kafka)
 }
 
 // Reload reads the files again that say who may connect and do what: passwords,

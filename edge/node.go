@@ -27,6 +27,7 @@ import (
 	"github.com/tributary-edge/tributary/log/meta"
 	"github.com/tributary-edge/tributary/log/record"
 	"github.com/tributary-edge/tributary/log/store"
+	"github.com/tributary-edge/tributary/sync/origin"
 )
 
 // Version is what this build calls itself; the linker sets it for a release.
@@ -134,7 +135,7 @@ func (n *Node) openLog() error {
 	}
 	flash := disk.Flash(n.cfg.Node.DataDir)
 	window := n.cfg.Ack.WindowOn(flash)
-	opening := &record.Record{Key: []byte("open"), Value: n.opening()}
+	opening := &record.Record{Key: []byte(origin.Key), Value: n.opening()}
 	l, found, err := store.Open(fs, store.Options{
 		SegmentBytes: cfg.SegmentBytes, MaxBytes: maxBytes, MaxAge: cfg.MaxAge, Window: window, Compress: cfg.Compression.On(flash),
 		DropOldest: cfg.DropOldest, AlarmReserve: alarmReserve, CopyReserve: maxBytes / copyReserve, Opening: opening, Clock: n.clock,
@@ -166,9 +167,13 @@ func (n *Node) openDoor(ctx context.Context) error {
 		return err
 	}
 	n.guard = guard
+	var asked ingest.Guard = guard
+	if n.site != nil {
+		asked = members{guard, n.site}
+	}
 	door, err := ingest.New(ingest.Options{
 		Listen: n.cfg.MQTT.Listen, ListenTLS: n.cfg.MQTT.ListenTLS, ListenWS: n.cfg.MQTT.ListenWS, ListenWSS: n.cfg.MQTT.ListenWSS, TLS: guard.TLS(),
-		Log: n.log, Reader: n.reader, Router: router{n.cfg.Table}, Guard: guard, Gate: places, Version: Version,
+		Log: n.log, Reader: n.reader, Router: router{n.cfg.Table}, Guard: asked, Gate: places, Version: Version,
 		IsFull:     func(err error) bool { return errors.As(err, new(*store.FullError)) },
 		DeadLetter: n.cfg.DefaultRoute.DeadLetter,
 		MaxClients: n.cfg.MQTT.MaxClients, MaxPacketBytes: n.cfg.MQTT.MaxPacketBytes, ReceiveMaximum: int(n.cfg.MQTT.ReceiveMaximum), MaxTopicLevels: n.cfg.MQTT.MaxTopicLevels,
@@ -302,8 +307,7 @@ func (n *Node) Close() error {
 
 // opening is the first record of the ledger: who writes it.
 func (n *Node) opening() []byte {
-	return fmt.Appendf(nil, `{"v":1,"node":%q,"node_id":%q,"site":%q,"boots":%d,"version":%q}`,
-		n.cfg.Node.Name, n.id.Node, n.cfg.Node.Site, n.id.Boots, Version)
+	return origin.Opening{Node: n.cfg.Node.Name, NodeID: n.id.Node.String(), Site: n.cfg.Node.Site, Boots: n.id.Boots, Version: Version}.Value()
 }
 
 // LogDir returns where the log lies in a data directory.

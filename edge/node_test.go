@@ -193,19 +193,29 @@ type wire struct {
 
 func (s *site) connect(id string, clean byte) *wire {
 	s.t.Helper()
+	w, code := s.tryConnect(id, clean)
+	if code != 0 {
+		s.t.Fatalf("CONNACK with %#x", code)
+	}
+	return w
+}
+
+func (s *site) tryConnect(id string, clean byte) (w *wire, code byte) {
+	s.t.Helper()
 	c, err := net.Dial("tcp", s.Door().Addrs()[0].String())
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	s.t.Cleanup(func() { _ = c.Close() })
 	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
-	w := &wire{t: s.t, Conn: c, r: bufio.NewReader(c)}
+	w = &wire{t: s.t, Conn: c, r: bufio.NewReader(c)}
 	body := []byte{0, 4, 'M', 'Q', 'T', 'T', 5, clean << 1, 0, 60, 5, 0x11, 0, 0, 0xff, 0xff, 0, byte(len(id))}
 	w.send(0x10, append(body, id...))
-	if head, b := w.packet(); head != 0x20 || b[1] != 0 {
-		s.t.Fatalf("CONNACK %x %x", head, b)
+	head, b := w.packet()
+	if head != 0x20 {
+		s.t.Fatalf("%x %x, and no CONNACK", head, b)
 	}
-	return w
+	return w, b[1]
 }
 
 func (w *wire) send(head byte, body []byte) {

@@ -55,6 +55,7 @@ type conn struct {
 	aliases   [][]byte // topic by alias, index alias-1
 	rate      bucket
 	recent    *recent // QoS 1 messages
+	told      bool    // the log has a line about what this client may not do
 
 	// Touched by the delivery alone.
 	batch   []byte // QoS 0 messages to be handed over

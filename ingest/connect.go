@@ -121,6 +121,7 @@ func (d *Door) authenticate(c *conn, pk *packets.Packet) byte {
 		c.expiry = time.AfterFunc(time.Until(identity.Expires), func() { c.stop(packet.CodeNotAuthorized) })
 	}
 	if will := &pk.Connect; will.WillFlag && !d.opt.Guard.Allows(c.user, c.id, auth.Write, will.WillTopic) {
+		c.tellDenied("leave a will on", will.WillTopic)
 		return packet.CodeNotAuthorized
 	}
 	return 0

@@ -57,7 +57,9 @@ func (c *conn) route(name []byte) *routed {
 	}
 	topic := string(name)
 	r := &routed{topic: []byte(topic), generation: c.door.opt.Guard.Generation()}
-	r.allowed = c.door.opt.Guard.Allows(c.user, c.id, auth.Write, topic)
+	if r.allowed = c.door.opt.Guard.Allows(c.user, c.id, auth.Write, topic); !r.allowed {
+		c.tellDenied("publish to", topic)
+	}
 	var err error
 	r.Destination, err = c.door.opt.Router.Route(topic, c.id, c.claimed)
 	switch {
@@ -73,6 +75,17 @@ func (c *conn) route(name []byte) *routed {
 		c.routes[topic] = r
 	}
 	return r
+}
+
+// tellDenied says what the client may not do, once for each connection: whoever
+// looks for the reason wants a line, and a client that tries again and again must not
+// fill the log.
+func (c *conn) tellDenied(what, topic string) {
+	if c.told {
+		return
+	}
+	c.told = true
+	c.door.opt.Logger.Warn("the access rules do not let a client "+what+" a topic; it is not told again for this connection", "client", c.id, "user", c.user, "topic", topic)
 }
 
 // fill makes c.rec the record of a message, without a time: the log's clock

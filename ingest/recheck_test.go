@@ -1,9 +1,13 @@
 package ingest
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
+	"fmt"
+	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -125,4 +129,23 @@ func TestSharedWithDenied(t *testing.T) {
 		}
 		mayNot.wantNothing()
 	})
+}
+
+// Who looks for the reason why nothing comes finds a line in the log; a client that
+// tries for ever does not fill it.
+func TestDenialsAreTold(t *testing.T) {
+	var said bytes.Buffer
+	guarded := func(o *Options) {
+		o.Guard, o.Logger = rules{fmt.Sprint(auth.Write, " theirs"): true}, slog.New(slog.NewTextHandler(&said, nil))
+	}
+	bubble(t, guarded, func(t *testing.T, d *Door, _ *fakeLog) {
+		c := pipe(t, d).enter(dialled{id: "pump", v5: true})
+		for pid := uint16(1); pid <= 3; pid++ {
+			c.publish(1, pid, "theirs", "x")
+			c.want(0x40, 3, 0, byte(pid), packet.CodeNotAuthorized)
+		}
+	})
+	if n := strings.Count(said.String(), "pump"); n != 1 || !strings.Contains(said.String(), "topic=theirs") {
+		t.Errorf("%d lines of it:\n%s", n, &said)
+	}
 }

@@ -112,6 +112,7 @@ func (d *Door) subscribeCode(c *conn, f *packets.Subscription) byte {
 		code = packet.CodeTopicFilter
 	case !d.opt.Guard.Allows(c.user, c.id, auth.Subscribe, filter):
 		code = packet.CodeNotAuthorized
+		c.tellDenied("subscribe to", filter)
 	}
 	if code >= 0x80 {
 		d.stat.filters.Add(1)

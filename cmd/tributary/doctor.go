@@ -33,7 +33,7 @@ func doctorCommand() *cobra.Command {
 			}
 			cfg.Status.Socket = a.socket
 			node, nodeErr := a.report(cmd.Context()) // that none answers is a finding
-			r := doctor.Examine(cmd.Context(), cfg, edge.LogDir(cfg.Node.DataDir), node, nodeErr)
+			r := doctor.Examine(cmd.Context(), cfg, edge.LogDir(cfg.Node.DataDir), edge.ReadFiles(cfg), node, nodeErr)
 			if asJSON {
 				err = json.NewEncoder(cmd.OutOrStdout()).Encode(r)
 			} else {

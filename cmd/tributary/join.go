@@ -21,6 +21,7 @@ import (
 	"github.com/tributary-edge/tributary/log/disk"
 	"github.com/tributary-edge/tributary/log/meta"
 	"github.com/tributary-edge/tributary/sync/join"
+	"github.com/tributary-edge/tributary/sync/roster"
 )
 
 func inviteCommand() *cobra.Command {
@@ -131,7 +132,15 @@ func joinSite(ctx context.Context, w io.Writer, cfg *config.Node, address string
 	if err != nil {
 		return err
 	}
-	switch shared := isOfOne && before.Shared(); {
+	removed := false
+	if isOfOne {
+		who, _, err := roster.Open(before.Path(), id.Node)
+		if err != nil {
+			return err
+		}
+		removed = who.Self() != roster.Member
+	}
+	switch shared := isOfOne && before.Shared() && !(removed && code.For(before)); {
 	case shared && !force && code.For(before):
 		_, err = fmt.Fprintf(w, "this node is of that site already, %q; nothing was changed, and the code was not sent\n", before.Name)
 		return err

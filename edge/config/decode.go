@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -83,6 +84,19 @@ func text(dst *string, judge check) decoder {
 		}
 		*dst = s
 		return nil
+	}
+}
+
+// file reads the name of a file; "" is none. One without a / at its start is in dir,
+// the folder of the configuration: what it means must not depend on where the program
+// is started.
+func file(dst *string, dir string) decoder {
+	return func(v value) []fault {
+		faults := text(dst, nil)(v)
+		if faults == nil && *dst != "" && !filepath.IsAbs(*dst) {
+			*dst = filepath.Join(dir, *dst)
+		}
+		return faults
 	}
 }
 

@@ -46,8 +46,9 @@ func (s *section) keys() []string {
 	return keys
 }
 
-// sectionsOf lists every key there is, and where in c its value goes.
-func sectionsOf(c *Config) []section {
+// sectionsOf lists every key there is, and where in c its value goes. dir is the folder
+// of the configuration.
+func sectionsOf(c *Config, dir string) []section {
 	return []section{
 		{name: "node", fields: []field{
 			{"name", text(&c.Node.Name, nodeName)},
@@ -60,7 +61,7 @@ func sectionsOf(c *Config) []section {
 			{"advertise", text(&c.Site.Advertise, optional(ipAddress))},
 			{"seeds", listOrNone(&c.Site.Seeds, siteAddress("10.0.0.6:7883"), `seeds = ["10.0.0.6:7883"]`)},
 		}},
-		{name: "mqtt", fields: mqttFields(&c.MQTT)},
+		{name: "mqtt", fields: mqttFields(&c.MQTT, dir)},
 		{name: "ack", fields: []field{
 			{"level", choice(new(string), []option[string]{{word: "disk"}}, "memory", "replicated")},
 			{"window", ackWindow(&c.Ack)},
@@ -76,7 +77,7 @@ func sectionsOf(c *Config) []section {
 			{"compression", choice(&c.Log.Compression, []option[Compression]{{"auto", CompressAuto}, {"zstd", CompressAlways}, {"none", CompressNever}})},
 			{"endurance", endurance(&c.Log.EnduranceBytes)},
 		}},
-		{name: "kafka", fields: kafkaFields(&c.Kafka)},
+		{name: "kafka", fields: kafkaFields(&c.Kafka, dir)},
 		{name: "route", repeats: true, fields: []field{
 			{"match", func(v value) []fault { return text(&lastRoute(c).Match, nil)(v) }},
 			{"topic", func(v value) []fault { return text(&lastRoute(c).Topic, nil)(v) }},
@@ -104,21 +105,21 @@ func sectionsOf(c *Config) []section {
 	}
 }
 
-func mqttFields(m *MQTT) []field {
+func mqttFields(m *MQTT, dir string) []field {
 	return []field{
 		{"listen", listOrNone(&m.Listen, listenAddress, `listen = ["127.0.0.1:1883"]`)},
 		{"listen_tls", listOrNone(&m.ListenTLS, listenAddress, `listen_tls = ["0.0.0.0:8883"]`)},
 		{"listen_ws", listOrNone(&m.ListenWS, listenAddress, `listen_ws = ["127.0.0.1:9001"]`)},
 		{"listen_wss", listOrNone(&m.ListenWSS, listenAddress, `listen_wss = ["0.0.0.0:8884"]`)},
 		{"mdns", boolean(&m.MDNS)},
-		{"tls_cert_file", text(&m.TLSCertFile, nil)},
-		{"tls_key_file", text(&m.TLSKeyFile, nil)},
-		{"tls_client_ca_file", text(&m.TLSClientCAFile, nil)},
-		{"tls_crl_file", text(&m.TLSCRLFile, nil)},
+		{"tls_cert_file", file(&m.TLSCertFile, dir)},
+		{"tls_key_file", file(&m.TLSKeyFile, dir)},
+		{"tls_client_ca_file", file(&m.TLSClientCAFile, dir)},
+		{"tls_crl_file", file(&m.TLSCRLFile, dir)},
 		{"certificate_user", choice(&m.CertificateUser, []option[string]{{"auto", ""}, {"cn", "cn"}, {"san", "san"}, {"none", "none"}})},
-		{"password_file", text(&m.PasswordFile, nil)},
-		{"acl_file", text(&m.ACLFile, nil)},
-		{"jwt_keys_file", text(&m.JWTKeysFile, nil)},
+		{"password_file", file(&m.PasswordFile, dir)},
+		{"acl_file", file(&m.ACLFile, dir)},
+		{"jwt_keys_file", file(&m.JWTKeysFile, dir)},
 		{"jwt_issuer", text(&m.JWTIssuer, nil)},
 		{"jwt_audience", text(&m.JWTAudience, nil)},
 		{"client_id_is", choice(&m.ClientIDIs, []option[string]{{"any", ""}, {"username", "username"}, {"prefix", "prefix"}})},
@@ -137,7 +138,7 @@ func mqttFields(m *MQTT) []field {
 	}
 }
 
-func kafkaFields(k *Kafka) []field {
+func kafkaFields(k *Kafka, dir string) []field {
 	return []field{
 		{"brokers", list(&k.Brokers, broker, `brokers = ["broker1.example.com:9092"]`)},
 		{"client_id", text(&k.ClientID, notEmpty)},
@@ -150,14 +151,14 @@ func kafkaFields(k *Kafka) []field {
 		{"transaction_timeout", duration(&k.TransactionTimeout, 5*time.Second, 15*time.Minute)},
 		{"socks5", text(&k.SOCKS5, optional(remoteAddress))},
 		{"tls", boolean(&k.TLS)},
-		{"ca_file", text(&k.CAFile, nil)},
-		{"cert_file", text(&k.CertFile, nil)},
-		{"key_file", text(&k.KeyFile, nil)},
+		{"ca_file", file(&k.CAFile, dir)},
+		{"cert_file", file(&k.CertFile, dir)},
+		{"key_file", file(&k.KeyFile, dir)},
 		{"sasl", choice(&k.SASL, []option[SASL]{
 			{"none", NoSASL}, {"plain", Plain}, {"scram-sha-256", ScramSHA256}, {"scram-sha-512", ScramSHA512},
 		}, "oauthbearer")},
 		{"username", text(&k.Username, nil)},
-		{"password_file", text(&k.PasswordFile, nil)},
+		{"password_file", file(&k.PasswordFile, dir)},
 	}
 }
 

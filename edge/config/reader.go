@@ -3,6 +3,7 @@ package config
 import (
 	"bytes"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -40,7 +41,7 @@ func newReader(name string, src []byte, c *Config) *reader {
 	return &reader{
 		doc:      document{name, slices.Clip(src)},
 		config:   c,
-		sections: sectionsOf(c),
+		sections: sectionsOf(c, filepath.Dir(name)),
 		atTop:    true,
 		seen:     map[string]span{},
 		wrong:    map[string]bool{},

@@ -22,17 +22,30 @@ const (
 
 // Examine looks at this machine with the eyes of a node that has configuration
 // cfg. node is what such a node says of itself, or nil if none answers; logDir is
-// where it has its log. Beside reading, it makes one file in the data directory,
+// where it has its log; filesErr is what is wrong with the files that cfg names. Beside reading, it makes one file in the data directory,
 // writes a page of 4 KiB to it at most 200 times in at most 3 s, and removes it.
 // nodeErr is why no node answers.
-func Examine(ctx context.Context, cfg *config.Config, logDir string, node *status.Report, nodeErr error) *Report {
+func Examine(ctx context.Context, cfg *config.Config, logDir string, filesErr error, node *status.Report, nodeErr error) *Report {
 	r := &Report{}
+	r.add(filesFinding(filesErr))
 	if r.directory(ctx, cfg) {
 		r.space(cfg, logDir)
 	}
 	r.add(clockFinding(clock.Synced()))
 	r.node(cfg, node, nodeErr)
 	return r
+}
+
+// filesFinding says whether passwords, rights, keys and certificates can be read.
+func filesFinding(err error) Finding {
+	const about = "files of the configuration"
+	switch {
+	case err == nil:
+		return Finding{Good, about, "what it names can be read", "", ""}
+	case errors.Is(err, fs.ErrPermission):
+		return denied(about, err)
+	}
+	return Finding{Error, about, err.Error(), "A node that starts like this lets nobody in: it does not start", "correct the file, or take its key out of the configuration"}
 }
 
 // directory looks at the data directory and says whether more of it can be seen.

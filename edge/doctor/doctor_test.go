@@ -3,6 +3,7 @@ package doctor
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -123,7 +124,7 @@ func TestExamine(t *testing.T) {
 		Node: config.Node{DataDir: dir}, Ack: config.Ack{WindowAuto: true}, Log: config.Log{MaxBytes: 64 << 20, SegmentBytes: 4 << 20},
 		Status: config.Status{Socket: "/run/x.sock"},
 	}
-	r := Examine(t.Context(), cfg, logDir, nil, nil)
+	r := Examine(t.Context(), cfg, logDir, nil, nil, nil)
 	judge(t, "node", r.about("node")[0], Note, "/run/x.sock")
 	if f := r.about("fsync"); len(f) != 1 || !strings.Contains(f[0].What, "flushes of 4 KiB") {
 		t.Errorf("fsync: %v", f)
@@ -134,23 +135,25 @@ func TestExamine(t *testing.T) {
 	if left, err := os.ReadDir(dir); err != nil || len(left) != 2 {
 		t.Errorf("the directory has %d entries, %v; it had 2", len(left), err)
 	}
-	judge(t, "a socket of another", Examine(t.Context(), cfg, logDir, nil, fs.ErrPermission).about("node")[0], Note, "permission denied on /run/x.sock")
+	judge(t, "a socket of another", Examine(t.Context(), cfg, logDir, nil, nil, fs.ErrPermission).about("node")[0], Note, "permission denied on /run/x.sock")
+	wrong := fmt.Errorf("password_file: %w", fs.ErrNotExist)
+	judge(t, "no password file", Examine(t.Context(), cfg, logDir, wrong, nil, nil).about("files")[0], Error, "lets nobody in")
 	judge(t, "a directory of another", denied("data directory /x", fs.ErrPermission), Error, "run as the user of the node")
 	yellow := &status.Report{Node: "n1", Colour: status.Yellow, Reasons: []string{"Kafka is away"}}
-	judge(t, "yellow", withMeaning(Examine(t.Context(), cfg, logDir, yellow, nil).about("node")[0]), Warn, "Kafka is away")
+	judge(t, "yellow", withMeaning(Examine(t.Context(), cfg, logDir, nil, yellow, nil).about("node")[0]), Warn, "Kafka is away")
 	red := &status.Report{Node: "n1", Colour: status.Red, Reasons: []string{"the log is full"}}
-	if r := Examine(t.Context(), cfg, logDir, red, nil); r.ExitCode() != 1 {
+	if r := Examine(t.Context(), cfg, logDir, nil, red, nil); r.ExitCode() != 1 {
 		t.Errorf("a red node: exit %d", r.ExitCode())
 	}
 
 	cfg.Node.DataDir = filepath.Join(dir, "missing")
-	r = Examine(t.Context(), cfg, logDir, nil, nil)
+	r = Examine(t.Context(), cfg, logDir, nil, nil, nil)
 	judge(t, "missing", r.about("data directory")[0], Warn, "does not exist")
 	if len(r.about("fsync"))+len(r.about("space")) != 0 {
 		t.Errorf("a missing directory was measured: %v", r.Findings)
 	}
 	cfg.Node.DataDir = file
-	if r = Examine(t.Context(), cfg, logDir, nil, nil); r.ExitCode() != 1 {
+	if r = Examine(t.Context(), cfg, logDir, nil, nil, nil); r.ExitCode() != 1 {
 		t.Errorf("a file for a directory: %v", r.Findings)
 	}
 }

@@ -10,11 +10,11 @@ type Gateways struct {
 	Peers  []Peer `json:"peers"` // the other nodes, those too that are not there
 	Copies []Copy `json:"copies"`
 
-	Wanted      int    `json:"copies_wanted"` // on peers, before a device gets its acknowledgement
-	Refuses     bool   `json:"refuses"`       // it waits for as long as they are missing
-	Short       bool   `json:"short"`         // it gets it without them, because too few peers have them
-	Unprotected uint64 `json:"unprotected"`   // records acknowledged in that way, since the start
-	Clone       string `json:"clone,omitempty"`
+	Wanted      int      `json:"copies_wanted"`    // on peers, before a device gets its acknowledgement
+	Refuses     bool     `json:"refuses"`          // it waits for as long as they are missing
+	Short       bool     `json:"short"`            // it gets it without them, because too few peers have them
+	Unprotected uint64   `json:"unprotected"`      // records acknowledged in that way, since the start
+	Alarms      []string `json:"alarms,omitempty"` // raised within a day
 
 	Waiting        int     `json:"waiting"`         // records on this disk that wait for copies
 	WaitingSeconds float64 `json:"waiting_seconds"` // the oldest of them
@@ -43,8 +43,8 @@ func (r *Report) judgeGateways() {
 	if g == nil {
 		return
 	}
-	if g.Clone != "" {
-		r.say(Red, "another process says that it is this node (%s): its card or data directory was copied. Nothing is lost or sent twice. Delete the data directory there and start it anew", g.Clone)
+	for _, what := range g.Alarms {
+		r.say(Yellow, "%s", what)
 	}
 	missing := g.Wanted - g.there()
 	switch {

@@ -220,6 +220,17 @@ func (d *DB) Start() (id Identity, err error) {
 	return id, err
 }
 
+// Renew makes the node another one, durably: with a new id, whose starts go on to be
+// counted where those of the old one were. Somebody else has the old id.
+func (d *DB) Renew() (id Identity, err error) {
+	err = d.update(func(tx *bolt.Tx) error {
+		b := tx.Bucket(bucketNode)
+		id = Identity{Node: tributary.NewNodeID(), Boots: binary.BigEndian.Uint64(pad(b.Get(keyBoots)))}
+		return b.Put(keyNodeID, id.Node[:])
+	})
+	return id, err
+}
+
 type position struct {
 	Next  tributary.LSN `json:"next"`
 	Chain uint64        `json:"chain"`

@@ -319,6 +319,7 @@ func (l *Log) fail(cause error, b batch) error {
 // begin makes id the live ledger.
 func (l *Log) begin(id tributary.LedgerID) {
 	l.ledger, l.next, l.durable = id, 0, 0
+	l.wrote[id] = true
 	l.offsets, l.lastOff = map[partition]*int64{}, nil
 	l.gather.Reset(0)
 	l.hurry = false

@@ -46,7 +46,8 @@ type copying struct {
 }
 
 // AppendCopy adds s to the copy of a ledger that another node writes, or begins
-// one. It returns before s is durable: done is called when it is, or with an
+// one. A ledger of an earlier process of this node may be added to as well, and is
+// a copy from then on. It returns before s is durable: done is called when it is, or with an
 // error if it never will be; from the goroutine of Run, which must not wait for
 // long. What is added to one ledger becomes durable in that order (R1). The log
 // keeps nothing of s.
@@ -72,6 +73,10 @@ func (l *Log) AppendCopy(s *group.Sealed, done func(error)) error {
 	}
 	if err := l.continues(&s.Header); err != nil { // a write may have failed meanwhile
 		return err
+	}
+	if _, wrote := l.wrote[s.Ledger]; wrote { // whoever has this data directory too goes on in it, or has more of it
+		delete(l.wrote, s.Ledger)
+		l.disowned[s.Ledger] = true
 	}
 	l.ends[s.Ledger] = end{s.Next(), s.Header.Chain()}
 	l.copies = append(l.copies, copying{s.Ledger, s.Header, frame, padded, done})

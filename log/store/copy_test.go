@@ -67,6 +67,12 @@ func TestCopyIsTheSame(t *testing.T) {
 		if n := len(readAll(t, again, own)); n != 200 {
 			t.Errorf("%d own records, should be 200", n)
 		}
+		if !again.Wrote(own) || !again.Wrote(again.Ledger()) || again.Wrote(id) {
+			t.Error("it does not know what it has written")
+		}
+		if n := testing.AllocsPerRun(10, func() { again.Wrote(id) }); n > 0 { // each Append of a peer asks
+			t.Errorf("%v allocations to know who has written a ledger", n)
+		}
 		r.Close()
 		owner.close(t)
 	})

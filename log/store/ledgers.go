@@ -26,7 +26,7 @@ type LedgerInfo struct {
 	From, To tributary.LSN
 	ToChain  uint64
 	Live     bool // this process appends to it
-	Copy     bool // another node wrote what is held
+	Copy     bool // another node wrote what is held, or has added to it in this process's time
 	// The records [GapFrom, GapTo) were dropped, and Kafka has not been told, as far
 	// as is known. Both are 0 when none were.
 	GapFrom, GapTo tributary.LSN
@@ -46,7 +46,7 @@ func (l *Log) Ledgers() []LedgerInfo {
 			place[id] = i
 			all = append(all, LedgerInfo{ID: id, From: from, Live: id == l.ledger, Copy: true})
 		}
-		all[i].Copy = all[i].Copy && foreign
+		all[i].Copy = all[i].Copy && (foreign || l.disowned[id])
 		if to > all[i].To {
 			all[i].To, all[i].ToChain = to, chain
 		}
@@ -67,6 +67,22 @@ func (l *Log) Ledgers() []LedgerInfo {
 		}
 	}
 	return all
+}
+
+// Wrote says whether this node has written a ledger: one of this process, or one that
+// was here at Open and is no copy. It looks at no segment.
+func (l *Log) Wrote(id tributary.LedgerID) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_, wrote := l.wrote[id]
+	return wrote
+}
+
+// Writes says whether this process has written a ledger. It looks at no segment.
+func (l *Log) Writes(id tributary.LedgerID) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.wrote[id]
 }
 
 // base returns the oldest LSN that is held of a ledger, or known to be gone

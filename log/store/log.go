@@ -112,17 +112,19 @@ type Log struct {
 	offsets   map[partition]*int64
 	lastPart  partition // the partition of the latest record, and its counter
 	lastOff   *int64
-	expected  int                        // the group need not wait once it has this many records; 0: no such number
-	hurry     bool                       // the group has an urgent record
-	left      int64                      // bytes of the current segment that no group has claimed
-	more      int64                      // bytes of segments that could be had after the spare one, when the ring last looked
-	spare     bool                       // a prepared segment waits
-	full      bool                       // no spare, and none can be had until more is forwarded
-	packing   bool                       // segments are being packed, and room may come of it
-	packings  int                        // how often that has ended
-	copies    []copying                  // those that wait to be made durable,
-	copyBytes int64                      // and how long they are
-	ends      map[tributary.LedgerID]end // of the copies, with those
+	expected  int                         // the group need not wait once it has this many records; 0: no such number
+	hurry     bool                        // the group has an urgent record
+	left      int64                       // bytes of the current segment that no group has claimed
+	more      int64                       // bytes of segments that could be had after the spare one, when the ring last looked
+	spare     bool                        // a prepared segment waits
+	full      bool                        // no spare, and none can be had until more is forwarded
+	packing   bool                        // segments are being packed, and room may come of it
+	packings  int                         // how often that has ended
+	copies    []copying                   // those that wait to be made durable,
+	copyBytes int64                       // and how long they are
+	ends      map[tributary.LedgerID]end  // of the copies, with those
+	wrote     map[tributary.LedgerID]bool // ledgers of this node: those that were here at Open, and, true, those of this process
+	disowned  map[tributary.LedgerID]bool // those that another node has added to
 	closed    bool
 	failed    error // not nil after the last failure, for good (D2)
 

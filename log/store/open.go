@@ -63,6 +63,8 @@ func Open(fsys disk.FS, opt Options) (*Log, Recovery, error) {
 		spoiled:   map[string]bool{},
 		forwarded: map[tributary.LedgerID]tributary.LSN{},
 		ends:      map[tributary.LedgerID]end{},
+		wrote:     map[tributary.LedgerID]bool{},
+		disowned:  map[tributary.LedgerID]bool{},
 	}
 	l.maxRecord = int(min(maxRecordSize, capacity)) - group.FrameBytes - group.HeaderBytes
 	if opt.Opening != nil {
@@ -82,6 +84,12 @@ func Open(fsys disk.FS, opt Options) (*Log, Recovery, error) {
 	if err != nil {
 		return nil, rec, fmt.Errorf("recover the log: %w", err)
 	}
+	for _, i := range l.Ledgers() {
+		if !i.Copy {
+			l.wrote[i.ID] = false
+		}
+	}
+	l.wrote[l.ledger] = true
 	l.clock = clock.New(opt.Clock, l.w.millis)
 	if opt.DropOldest && l.gaps.file == nil {
 		_ = l.gaps.save(fsys, l.gaps.all) // when it is needed the disk may be full; then it is tried again

@@ -161,6 +161,22 @@ func (s *Site) share() error {
 	return err
 }
 
+// Renew gives the folder to another node, durably: this one has a new id, and gets
+// the certificate that belongs to it. Nobody may be using Cert meanwhile.
+func (s *Site) Renew(node tributary.NodeID) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.node = node
+	text, err := s.issue()
+	if err != nil {
+		return err
+	}
+	return errors.Join(writeFile(s.path, nodeFile, text), syncDir(s.path))
+}
+
+// Path returns the folder.
+func (s *Site) Path() string { return s.path }
+
 // mostPeers bounds what a site remembers.
 const mostPeers = 16
 

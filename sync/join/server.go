@@ -9,6 +9,8 @@ import (
 	"log/slog"
 	"slices"
 	"time"
+
+	"github.com/tributary-edge/tributary"
 )
 
 // maxJoins is how many strangers may speak at once: each has patience and
@@ -17,6 +19,10 @@ const maxJoins = 8
 
 // A Server is the side of the running node. Its methods may be called at once.
 type Server struct {
+	// Joined is told of each node that was let in, before it hears of it; an error
+	// keeps it out. nil: nobody wants to know. It is set before the first connection.
+	Joined func(node tributary.NodeID) error
+
 	site        *Site
 	invitations *Invitations
 	peers       func() []string
@@ -137,6 +143,9 @@ func (s *Server) answer(r *request) (*answer, *refusal) {
 		return nil, refused
 	}
 	authority, err := s.site.Authority.PEM()
+	if err == nil && s.Joined != nil {
+		err = s.Joined(r.node)
+	}
 	if err == nil {
 		err = s.site.share() // before: then this node knows that it is not alone, whatever happens
 	}

@@ -63,6 +63,10 @@ func (d *decoder) fail(what string) {
 	}
 }
 
+// more says whether there are fields that an older version of the other side would
+// not have said.
+func (d *decoder) more() bool { return d.failed == "" && len(d.b) > 0 }
+
 func (d *decoder) u8() uint8                      { return d.take(1)[0] }
 func (d *decoder) u16() uint16                    { return binary.BigEndian.Uint16(d.take(2)) }
 func (d *decoder) u64() uint64                    { return binary.BigEndian.Uint64(d.take(8)) }
@@ -116,8 +120,18 @@ func (h *Hello) decode(d *decoder) {
 	h.Site, h.Name = d.text(maxName), d.text(maxName)
 }
 
-func (r *RejectError) encode(e *encoder) { e.text(r.Reason, maxReason) }
-func (r *RejectError) decode(d *decoder) { r.Reason = d.text(maxReason) }
+func (r *RejectError) encode(e *encoder) {
+	e.text(r.Reason, maxReason)
+	e.u64(r.Boot)
+	e.u64(r.Nonce)
+}
+
+func (r *RejectError) decode(d *decoder) {
+	r.Reason = d.text(maxReason)
+	if d.more() {
+		r.Boot, r.Nonce = d.u64(), d.u64()
+	}
+}
 
 func (s *Status) encode(e *encoder) {
 	e.u64(s.SentMillis)
@@ -134,6 +148,13 @@ func (s *Status) encode(e *encoder) {
 		e.u64(h.Chain)
 		e.lsn(h.Position)
 		e.flags(h.Forwarding, false, h.Own)
+	}
+	nodes := s.Nodes[:min(len(s.Nodes), maxNodes)]
+	e.u16(uint16(len(nodes)))
+	for i := range nodes {
+		e.id(nodes[i].Node)
+		e.u64(nodes[i].Version)
+		e.u8(nodes[i].State)
 	}
 }
 
@@ -153,6 +174,18 @@ func (s *Status) decode(d *decoder) {
 		var holding bool // R45
 		d.flags(&h.Forwarding, &holding, &h.Own)
 		s.Held = append(s.Held, h)
+	}
+	if !d.more() {
+		return
+	}
+	if n = int(d.u16()); n > maxNodes {
+		d.fail("too many nodes")
+	}
+	for range n {
+		if d.failed != "" {
+			return
+		}
+		s.Nodes = append(s.Nodes, Standing{Node: d.id(), Version: d.u64(), State: d.u8()})
 	}
 }
 
@@ -197,9 +230,15 @@ func (n *Nack) decode(d *decoder) {
 func (p *Pull) encode(e *encoder) {
 	e.id(p.Ledger)
 	e.lsn(p.From)
+	e.lsn(p.To)
 }
 
-func (p *Pull) decode(d *decoder) { p.Ledger, p.From = d.ledger(), d.lsn() }
+func (p *Pull) decode(d *decoder) {
+	p.Ledger, p.From = d.ledger(), d.lsn()
+	if d.more() {
+		p.To = d.lsn()
+	}
+}
 
 func (p *Pulled) encode(e *encoder) {
 	e.id(p.Ledger)

@@ -35,6 +35,7 @@ const (
 	maxMessage = group.HeaderBytes + group.MaxBody + 1<<10
 	maxName    = 255
 	maxHeld    = 4096 // ledgers in one Status
+	maxNodes   = 64   // nodes in one Status
 	maxReason  = 1 << 10
 )
 
@@ -50,7 +51,12 @@ type Hello struct {
 
 // A RejectError is the message Reject, which ends a connection: the peer may not speak, and Reason says why to a
 // person. It is also the error of whoever is told so.
-type RejectError struct{ Reason string }
+type RejectError struct {
+	Reason string
+	// Of the process that is known by the peer's node id, and is later than it: the
+	// peer must become another node (R3). Both 0: there is another reason.
+	Boot, Nonce uint64
+}
 
 // Error implements error.
 func (r *RejectError) Error() string { return "the peer has refused this node: " + r.Reason }
@@ -65,6 +71,14 @@ type Status struct {
 	Subscribers  bool // clients of it subscribe to something: it is to have copies of all that is taken (R53)
 	FreeBytes    uint64
 	Held         []Held
+	Nodes        []Standing // of the site, as far as the sender knows
+}
+
+// A Standing is what a node is to the site: see roster.Standing.
+type Standing struct {
+	Node    tributary.NodeID
+	Version uint64
+	State   uint8
 }
 
 // Held is what a node holds of one ledger, and what it knows of it.
@@ -120,6 +134,7 @@ const (
 type Pull struct {
 	Ledger tributary.LedgerID
 	From   tributary.LSN
+	To     tributary.LSN // only what is below is wanted; 0: all there is
 }
 
 // A Pulled is a part of a ledger that was asked for.

@@ -76,7 +76,8 @@ func Client(ctx context.Context, raw net.Conn, conf *tls.Config, self Hello, wan
 }
 
 // Accept exchanges Hellos with a peer that has dialed this node. It closes raw if
-// it fails. accept is asked whether the peer may speak; it may be nil. raw may be
+// it fails. accept is asked whether the peer may speak; it may be nil. If its error is
+// a *RejectError, the peer is told that. raw may be
 // a *tls.Conn of the server's side, with or without its handshake: then conf is
 // not used, and what matters is that the certificate of the peer was verified.
 func Accept(ctx context.Context, raw net.Conn, conf *tls.Config, self Hello, accept func(*Hello) error) (*Conn, error) {
@@ -87,7 +88,11 @@ func Accept(ctx context.Context, raw net.Conn, conf *tls.Config, self Hello, acc
 	c, err := greet(ctx, t, self, false)
 	if err == nil && accept != nil {
 		if err = accept(&c.peer); err != nil {
-			_ = c.Send(&RejectError{Reason: err.Error()}) // it is closed either way
+			var reject *RejectError
+			if !errors.As(err, &reject) {
+				reject = &RejectError{Reason: err.Error()}
+			}
+			_ = c.Send(reject) // it is closed either way
 			_ = c.Flush()
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"net"
@@ -34,18 +33,29 @@ type Exchange struct {
 	Accept   *tls.Config
 	Stranger func(ctx context.Context, c *tls.Conn) bool
 	Nodes    func() []Node // those that are probably there, without this one
-	Keeper   *Keeper
+	// Known says whether a node of the site is, or was, at an address without a port:
+	// strangers take no place from it. nil: nobody is known.
+	Known  func(host string) bool
+	Keeper *Keeper
 	// Sender returns what is sent to a peer on a new connection.
 	Sender func(to tributary.NodeID) *Sender
 	// Pulls returns what this node wants to have of a peer: asked each second.
 	Pulls func(of tributary.NodeID) []peer.Pull
-	// Clone is told that another process has said that it is this node (R3).
-	Clone  func(other *peer.Hello)
-	Logger *slog.Logger // nil: none
+	// Admit says whether a peer may speak: not if a later process of its node is
+	// known (R3). news says that it is the first connection of this process: those
+	// with earlier ones are closed, and what is under way there is lost (R17).
+	Admit func(h *peer.Hello) (news bool, err error)
+	// Rejected is told that a peer knows another process of this node, which was there
+	// first, or is later (R3). Clone is told of another process that says it is this
+	// node, and says whether that one is to become another: or else this one does.
+	Rejected func(by string)
+	Clone    func(other *peer.Hello) (itYields bool)
+	Logger   *slog.Logger // nil: none
 
-	mu      sync.Mutex // guards what follows
-	seen    map[tributary.NodeID]peer.Hello
-	waiting map[string]int // connections that have not said who they are, by address
+	mu      sync.Mutex                  // guards what follows
+	spoken  map[*peer.Conn]bool         // connections with peers
+	latest  map[tributary.NodeID]uint64 // nonces of their latest processes
+	waiting waiting
 	saying  map[tributary.NodeID]chan peer.Message
 }
 
@@ -55,10 +65,6 @@ const (
 	redialMost   = 10 * time.Second
 
 	handshakeTimeout = 10 * time.Second
-	// Connections that have not said who they are, at a time: strangers must not use
-	// up the room of peers.
-	mostWaiting        = 256
-	mostWaitingAddress = 4
 )
 
 // Run exchanges until ctx ends; then its connections are closed, and so is the
@@ -126,6 +132,10 @@ func (x *Exchange) keepDialing(ctx context.Context, n Node) {
 		if time.Since(began) > redialMost {
 			wait, said = redialLeast, ""
 		}
+		var reject *peer.RejectError
+		if errors.As(err, &reject) && reject.Boot > 0 {
+			x.Rejected(n.Name)
+		}
 		if err == nil {
 			err = errors.New("the connection has ended")
 		}
@@ -148,8 +158,9 @@ func (x *Exchange) exchange(ctx context.Context, n Node) error {
 		return err
 	}
 	if err := x.admit(c.Peer()); err != nil {
-		return errors.Join(err, c.Close())
+		return errors.Join(errors.New(err.Error()), c.Close()) // it is not this node that is refused
 	}
+	defer x.speaks(c)()
 	orDiscard(x.Logger).Info("connected to a peer", "peer", c.Peer().Name, "address", n.Address)
 	ctx, cancel := context.WithCancel(ctx)
 	var pulling sync.WaitGroup
@@ -249,40 +260,33 @@ func (x *Exchange) accept(ctx context.Context) {
 			}
 			continue
 		}
-		if !x.wait(raw, 1) {
+		known, ok := x.wait(raw)
+		if !ok {
 			_ = raw.Close() // nothing was said
 			continue
 		}
-		all.Go(func() { x.serve(ctx, raw) })
+		all.Go(func() { x.serve(ctx, raw, known) })
 	}
 }
 
-// wait counts a connection that has not said who it is, or no longer is one. It
-// returns false, and counts nothing, if there are too many.
-func (x *Exchange) wait(raw net.Conn, more int) bool {
-	from, _, err := net.SplitHostPort(raw.RemoteAddr().String())
-	if err != nil {
-		from = raw.RemoteAddr().String()
-	}
+// wait counts a connection that has not said who it is.
+func (x *Exchange) wait(raw net.Conn) (done func(), ok bool) {
+	from := host(raw.RemoteAddr())
+	known := x.Known != nil && x.Known(from)
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.waiting == nil {
-		x.waiting = map[string]int{}
+	if !x.waiting.begin(from, known) {
+		return nil, false
 	}
-	all := 0
-	for _, n := range x.waiting {
-		all += n
-	}
-	if more > 0 && (all >= mostWaiting || x.waiting[from] >= mostWaitingAddress) {
-		return false
-	}
-	if x.waiting[from] += more; x.waiting[from] == 0 {
-		delete(x.waiting, from)
-	}
-	return true
+	return func() {
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		x.waiting.end(from, known)
+	}, true
 }
 
-func (x *Exchange) serve(ctx context.Context, raw net.Conn) {
+// serve speaks with whoever has dialed; known is called when it is known who that is.
+func (x *Exchange) serve(ctx context.Context, raw net.Conn, known func()) {
 	conf := x.Accept
 	if conf == nil {
 		conf = x.Config
@@ -292,7 +296,7 @@ func (x *Exchange) serve(ctx context.Context, raw net.Conn) {
 	err := t.HandshakeContext(shaken)
 	cancel()
 	if err == nil && x.Stranger != nil && x.Stranger(ctx, t) {
-		x.wait(raw, -1)
+		known()
 		return
 	}
 	var c *peer.Conn
@@ -301,34 +305,58 @@ func (x *Exchange) serve(ctx context.Context, raw net.Conn) {
 	} else {
 		_ = raw.Close() // nothing was said
 	}
-	x.wait(raw, -1)
+	known()
 	if err != nil {
 		orDiscard(x.Logger).Debug("refused a connection", "from", raw.RemoteAddr().String(), "error", err)
 		return
 	}
+	defer x.speaks(c)()
 	if err := x.Keeper.Serve(ctx, c); err != nil && ctx.Err() == nil {
 		orDiscard(x.Logger).Info("the connection from a peer has ended", "peer", c.Peer().Name, "error", err)
 	}
 }
 
-// admit says whether a peer is who it says. Of two processes that are one node,
-// one is a clone, or comes from an old image: it must become another node (R3).
+// admit says whether a peer may speak.
 func (x *Exchange) admit(h *peer.Hello) error {
 	if h.Node == x.Self.Node {
-		if h.Nonce != x.Self.Nonce {
-			x.Clone(h)
+		reject := &peer.RejectError{Reason: "it says that it is this node: one of them was copied from the other, or an address is wrong"}
+		if h.Nonce != x.Self.Nonce && x.Clone(h) {
+			reject.Boot, reject.Nonce = x.Self.Boot, x.Self.Nonce
 		}
-		return errors.New("it says that it is this node: one of them was copied from the other, or an address is wrong")
+		return reject
+	}
+	news, err := x.Admit(h)
+	if err != nil || !news {
+		return err
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.seen == nil {
-		x.seen = map[tributary.NodeID]peer.Hello{}
+	if x.latest == nil {
+		x.latest = map[tributary.NodeID]uint64{}
 	}
-	was, known := x.seen[h.Node]
-	if known && (h.Boot < was.Boot || h.Boot == was.Boot && h.Nonce != was.Nonce) {
-		return fmt.Errorf("node %v has started %d times, and this one says %d: it is a clone, or comes from an old image", h.Node, was.Boot, h.Boot)
+	x.latest[h.Node] = h.Nonce
+	for c := range x.spoken {
+		if p := c.Peer(); p.Node == h.Node && p.Nonce != h.Nonce {
+			_ = c.Close() // of a process that has ended, or should
+		}
 	}
-	x.seen[h.Node] = *h
 	return nil
+}
+
+// speaks notes that a peer has been admitted. The function that it returns ends that.
+func (x *Exchange) speaks(c *peer.Conn) (ends func()) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.spoken == nil {
+		x.spoken = map[*peer.Conn]bool{}
+	}
+	if latest, known := x.latest[c.Peer().Node]; known && latest != c.Peer().Nonce {
+		_ = c.Close() // a later process came meanwhile
+	}
+	x.spoken[c] = true
+	return func() {
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		delete(x.spoken, c)
+	}
 }

@@ -157,6 +157,15 @@ func (k *Keeper) Take(m *peer.Pulled) error {
 	return nil
 }
 
+// Answered takes what a peer answers: it is a Sender's Answer.
+func (k *Keeper) Answered(m peer.Message) {
+	if p, ok := m.(*peer.Pulled); ok {
+		if err := k.Take(p); err != nil {
+			orDiscard(k.Logger).Warn("could not keep what a peer gave", "ledger", p.Ledger.String(), "error", err)
+		}
+	}
+}
+
 // prove returns what a peer has sent of a ledger, in memory of its own, if it is
 // what it says it is.
 func prove(id tributary.LedgerID, codec group.Codec, sealed []byte, dec *zstd.Decoder) (group.Sealed, error) {

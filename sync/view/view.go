@@ -9,7 +9,9 @@ package view
 
 import (
 	"cmp"
+	"fmt"
 	"hash/fnv"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -38,26 +40,39 @@ type Holding struct {
 	Ledger   tributary.LedgerID
 	Durable  tributary.LSN
 	Position tributary.LSN // as far as it knows
+	Forwards bool          // it is forwarding the ledger
 }
 
 // A View is for many goroutines at once.
 type View struct {
+	// Own returns the ledger that this node writes and below which record it is
+	// durable; nil: it writes none. It is set before the first Heard.
+	Own func() (live tributary.LedgerID, durable tributary.LSN)
+
+	mu       sync.Mutex // guards what follows
 	self     tributary.NodeID
 	patience Patience
-
-	mu      sync.Mutex // guards what follows
-	nodes   map[tributary.NodeID]*node
-	ledgers map[tributary.LedgerID]*ledger
-	asOf    time.Time // when Kafka was last known to have been read to the end
-	since   time.Time // since when that goes without a break
+	nodes    map[tributary.NodeID]*node
+	ledgers  map[tributary.LedgerID]*ledger
+	held     map[tributary.LedgerID]bool // by this node, when Due was called last
+	pruned   time.Time                   // when ledgers were last forgotten
+	asOf     time.Time                   // when Kafka was last known to have been read to the end
+	since    time.Time                   // since when that goes without a break
 }
 
 // node is another node, as far as it was heard of.
 type node struct {
-	live  tributary.LedgerID
-	heard time.Time
-	holds []Holding
+	live    tributary.LedgerID
+	heard   time.Time
+	holds   []Holding
+	doubted bool // it has said what cannot be, and that was told
 }
+
+// What others say must not fill the memory.
+const (
+	mostNodes   = 64
+	mostLedgers = 16 << 10
+)
 
 // ledger is one of which Kafka may lack something.
 type ledger struct {
@@ -71,25 +86,105 @@ func New(self tributary.NodeID, p Patience) *View {
 	return &View{self: self, patience: p, nodes: map[tributary.NodeID]*node{}, ledgers: map[tributary.LedgerID]*ledger{}}
 }
 
-// Heard notes what a node has said of itself: the ledger that its process writes,
-// and what it holds. The View keeps holds.
-func (v *View) Heard(id tributary.NodeID, live tributary.LedgerID, holds []Holding, now time.Time) {
+// Become says that this node is another one from now on (R3).
+func (v *View) Become(self tributary.NodeID) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.nodes[id] = &node{live: live, heard: now, holds: holds}
-	if live != (tributary.LedgerID{}) {
-		v.of(live, now).writer = id
-	}
-	for _, h := range holds {
-		v.move(h.Ledger, h.Position, now)
-	}
+	v.self = self
+	delete(v.nodes, self)
 }
 
-// Wrote notes which node has written a ledger.
-func (v *View) Wrote(id tributary.NodeID, of tributary.LedgerID, now time.Time) {
+// Wait changes how long positions may stand still.
+func (v *View) Wait(p Patience) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.of(of, now).writer = id
+	v.patience = p
+}
+
+// Heard notes what a node has said of itself: the ledger that its process writes,
+// and what it holds. It returns what of that can be so: the position of a ledger is
+// not beyond what the node that tells of it has, or else that is left out. doubt says,
+// once for each node, what was left out. The View keeps holds, and believed is a
+// part of it.
+func (v *View) Heard(id tributary.NodeID, live tributary.LedgerID, holds []Holding, now time.Time) (believed []Holding, doubt error) {
+	var own tributary.LedgerID
+	var durable tributary.LSN
+	if v.Own != nil {
+		own, durable = v.Own()
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	n := v.nodes[id]
+	if n == nil {
+		if n = v.newNode(id, now); n == nil {
+			return nil, nil // the others are heard
+		}
+	}
+	n.live, n.heard, n.holds = live, now, nil // what it held is no reason to remember a ledger
+	if live != (tributary.LedgerID{}) && v.room(live, now) {
+		v.of(live, now).writer = id
+	}
+	believed = holds[:0]
+	for _, h := range holds {
+		end := h.Durable
+		if h.Ledger == own {
+			end = min(end, durable)
+		}
+		if h.Position > end {
+			if !n.doubted {
+				n.doubted = true
+				doubt = fmt.Errorf("it says that Kafka has ledger %v up to record %d, which ends at %d", h.Ledger, h.Position, end)
+			}
+			continue
+		}
+		if v.room(h.Ledger, now) {
+			v.move(h.Ledger, h.Position, now)
+			believed = append(believed, h)
+		}
+	}
+	n.holds = believed
+	return believed, doubt
+}
+
+// newNode makes room for a node that was not heard of, and returns nil if there
+// is none: in the place of one that is gone.
+func (v *View) newNode(id tributary.NodeID, now time.Time) *node {
+	if len(v.nodes) >= mostNodes {
+		maps.DeleteFunc(v.nodes, func(_ tributary.NodeID, n *node) bool { return now.Sub(n.heard) >= silent })
+	}
+	if len(v.nodes) >= mostNodes {
+		return nil
+	}
+	n := &node{}
+	v.nodes[id] = n
+	return n
+}
+
+// room says whether a ledger is known, or may become so: in the place of those that
+// nobody holds any more.
+func (v *View) room(id tributary.LedgerID, now time.Time) bool {
+	if v.ledgers[id] != nil || len(v.ledgers) < mostLedgers {
+		return true
+	}
+	if now.Sub(v.pruned) < time.Second {
+		return false
+	}
+	v.pruned = now
+	wanted := maps.Clone(v.held)
+	if wanted == nil {
+		wanted = map[tributary.LedgerID]bool{}
+	}
+	for _, n := range v.nodes {
+		if now.Sub(n.heard) >= silent {
+			continue
+		}
+		wanted[n.live] = true
+		for _, h := range n.holds {
+			wanted[h.Ledger] = true
+		}
+	}
+	maps.DeleteFunc(v.ledgers, func(id tributary.LedgerID, _ *ledger) bool { return !wanted[id] })
+	return len(v.ledgers) < mostLedgers
 }
 
 // Moved notes that Kafka has all of a ledger below next.
@@ -100,6 +195,9 @@ func (v *View) Moved(id tributary.LedgerID, next tributary.LSN, now time.Time) {
 }
 
 func (v *View) move(id tributary.LedgerID, next tributary.LSN, now time.Time) {
+	if !v.room(id, now) {
+		return
+	}
 	if l := v.of(id, now); next > l.position {
 		l.position, l.moved = next, now
 	}
@@ -178,6 +276,10 @@ func compare(a, b tributary.NodeID) int { return slices.Compare(a[:], b[:]) }
 func (v *View) Due(held []Holding, now time.Time) (due []tributary.LedgerID) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	v.held = map[tributary.LedgerID]bool{}
+	for _, h := range held {
+		v.held[h.Ledger] = true
+	}
 	if now.Sub(v.asOf) > silent {
 		return nil
 	}

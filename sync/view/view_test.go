@@ -35,7 +35,7 @@ func (c *clocked) tick(seconds int) {
 		}
 		for id, says := range c.says {
 			live, holds := says()
-			c.Heard(id, live, holds, c.now)
+			_, _ = c.Heard(id, live, holds, c.now)
 		}
 	}
 }
@@ -161,5 +161,44 @@ func TestPeers(t *testing.T) {
 		if times < 300 || times > 500 {
 			t.Errorf("node %v keeps %d of 1000 ledgers in two copies on five nodes", n, times)
 		}
+	}
+}
+
+// What a peer says that cannot be is left out, and said once; what many say does not
+// fill the memory, and ledgers that nobody holds any more make room.
+func TestDoubts(t *testing.T) {
+	v := New(self, Default)
+	live := tributary.LedgerID{1}
+	v.Own = func() (tributary.LedgerID, tributary.LSN) { return live, 10 }
+	now := time.Unix(1_800_000_000, 0)
+	for n := range 3 {
+		believed, doubt := v.Heard(other, ledgerOf, []Holding{
+			{Ledger: ledgerOf, Durable: 10, Position: 1 << 60}, {Ledger: live, Durable: 1 << 60, Position: 11}, {Ledger: tributary.LedgerID{2}, Durable: 10, Position: 10},
+		}, now)
+		if len(believed) != 1 || (doubt != nil) != (n == 0) {
+			t.Errorf("believed %v, doubt %v", believed, doubt)
+		}
+	}
+	if v.Position(ledgerOf) != 0 || v.Position(live) != 0 || v.Position(tributary.LedgerID{2}) != 10 {
+		t.Error("a position beyond the end of its ledger counts")
+	}
+	next := uint64(0)
+	fill := func(id tributary.NodeID) {
+		holds := make([]Holding, 4096)
+		for i := range holds {
+			next++
+			holds[i] = Holding{Ledger: tributary.LedgerID{0: 7, 1: byte(next), 2: byte(next >> 8), 3: byte(next >> 16)}, Durable: 10}
+		}
+		_, _ = v.Heard(id, tributary.LedgerID{}, holds, now) // what is believed is looked at below
+		now = now.Add(time.Second)
+	}
+	for n := range 200 {
+		fill(tributary.NodeID{9, byte(n % 100)})
+		if len(v.nodes) > mostNodes || len(v.ledgers) > mostLedgers {
+			t.Fatalf("%d nodes, %d ledgers", len(v.nodes), len(v.ledgers))
+		}
+	}
+	if believed, _ := v.Heard(other, tributary.LedgerID{}, []Holding{{Ledger: tributary.LedgerID{3}, Durable: 10}}, now.Add(time.Minute)); len(believed) != 1 {
+		t.Error("nothing makes room")
 	}
 }
