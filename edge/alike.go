@@ -20,6 +20,7 @@ type alike struct {
 	door   *ingest.Door
 	logger *slog.Logger
 	wake   chan struct{} // one slot: there is something to tell
+	heirs  heirs
 
 	mu     sync.Mutex // guards what follows
 	say    func(to tributary.NodeID, m peer.Message) bool
@@ -83,6 +84,7 @@ func (a *alike) run(ctx context.Context) error {
 		case <-tick.C:
 			sum, _ := a.door.Hashes()
 			a.tell(&peer.Hashes{Sum: sum})
+			a.heirs.look(a.door, time.Now())
 		case <-ctx.Done():
 			return ctx.Err()
 		}

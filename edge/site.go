@@ -82,6 +82,7 @@ func (n *Node) openSite() error {
 		hello: peer.Hello{Site: mine.Name, Node: n.id.Node, Boot: n.id.Boots, Nonce: nonce(), Name: n.cfg.Node.Name},
 		alike: newAlike(n.logger),
 	}
+	s.alike.heirs = heirs{self: n.id.Node, after: willAfter, there: func(now time.Time) []tributary.NodeID { return s.view.There(now) }}
 	s.view.Own = func() (tributary.LedgerID, tributary.LSN) { return n.log.Ledger(), n.log.Durable() }
 	log := copied{n.log, s}
 	s.keeper = replica.Keeper{Log: log, Logger: n.logger, Status: s.heard, Own: n.log.Writes, Classify: classify, Shared: s.shared}

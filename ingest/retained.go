@@ -24,7 +24,8 @@ type retained struct {
 	stamps   *written // nil: this node is alone
 
 	mu    sync.Mutex
-	dirty map[string]struct{} // topics that have changed since the last checkpoint
+	dirty map[string]struct{}      // topics that have changed since the last checkpoint
+	wills map[string]*record.Entry // of clients of all gateways; see heirs.go
 }
 
 func newRetained(o *Options) *retained {
@@ -32,7 +33,7 @@ func newRetained(o *Options) *retained {
 		all: topic.NewRetained[*record.Entry](), max: o.MaxRetained, maxBytes: int64(o.MaxRetainedBytes), dirty: map[string]struct{}{}, self: o.Node,
 	}
 	if o.Share != nil {
-		r.stamps = &written{stamps: map[string]stamp{}}
+		r.stamps, r.wills = &written{stamps: map[string]stamp{}}, map[string]*record.Entry{}
 	}
 	return r
 }
@@ -42,7 +43,7 @@ func newRetained(o *Options) *retained {
 // that was written later by somebody else, or if this was written elsewhere and there
 // is no room for it.
 func (r *retained) set(name string, e *record.Entry, s stamp) bool {
-	_, was := r.all.Get(name)
+	was := r.entry(name) != nil
 	if r.stamps != nil {
 		if s.node != r.self && len(e.Value) > 0 && !was && r.full() {
 			return false
@@ -60,8 +61,27 @@ func (r *retained) set(name string, e *record.Entry, s stamp) bool {
 	return true
 }
 
+// entry returns what is kept under a name, or nil.
+func (r *retained) entry(name string) *record.Entry {
+	if isWill(name) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return r.wills[name]
+	}
+	e, _ := r.all.Get(name)
+	return e
+}
+
 // put is set without asking.
 func (r *retained) put(name string, e *record.Entry) {
+	if isWill(name) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if delete(r.wills, name); len(e.Value) > 0 && len(r.wills) < r.max {
+			r.wills[name] = clone(e)
+		}
+		return
+	}
 	if len(e.Value) == 0 {
 		if was, existed := r.all.Delete(name); existed {
 			r.bytes.Add(-cost(was))
@@ -75,7 +95,11 @@ func (r *retained) put(name string, e *record.Entry) {
 	r.bytes.Add(cost(kept))
 }
 
+// mark notes that the checkpoint has to be told. It has no wills.
 func (r *retained) mark(name string) {
+	if isWill(name) {
+		return
+	}
 	r.mu.Lock()
 	r.dirty[name] = struct{}{}
 	r.mu.Unlock()
@@ -108,9 +132,9 @@ func (r *retained) changes() map[string][]byte {
 
 // saved returns the saved form of what is known of a topic; nil: nothing is.
 func (r *retained) saved(name string) []byte {
-	e, there := r.all.Get(name)
+	e := r.entry(name)
 	if r.stamps == nil {
-		if !there {
+		if e == nil {
 			return nil
 		}
 		return appendEntry(nil, e)
@@ -119,7 +143,7 @@ func (r *retained) saved(name string) []byte {
 	switch {
 	case !known:
 		return nil
-	case !there:
+	case e == nil:
 		e = &record.Entry{Record: record.Record{Headers: []record.Header{{Key: headerTopic, Value: []byte(name)}}}}
 	}
 	return appendStamped(nil, e, s)
