@@ -270,3 +270,55 @@ func (s *site) third(b *site) *site {
 	before, _, _ := strings.Cut(b.extra, ".2:7882")
 	return &site{t: s.t, dir: s.t.TempDir(), kafka: s.kafka, addr: s.addr, extra: before + ".3:7882" + after, hurry: true}
 }
+
+// T30, M1: two gateways do not hear of one another for a while. When they do again, the
+// subscribers of each get what the other took meanwhile, once and in order, and both
+// retain the same.
+func TestSubscribersOverACut(t *testing.T) {
+	a, b := newPair(t, "")
+	b.pairWith(a)
+	nodes := []*site{a, b}
+	var pubs []*wire
+	var subs []*listener
+	for i, s := range nodes {
+		pubs = append(pubs, s.connect(fmt.Sprint("pub", i), 1))
+		subs = append(subs, s.listen(fmt.Sprint("sub", i), 1, "t/+", 2))
+	}
+	for i, w := range pubs {
+		w.reaches(fmt.Sprint("t/", i), subs...)
+	}
+	heal := []func(){a.Hush(), b.Hush()}
+	for i, w := range pubs {
+		w.say(fmt.Sprint("t/", i), 0, 20)
+		w.keep("t/kept", fmt.Sprint("by ", i))
+	}
+	for _, h := range heal {
+		h()
+	}
+	for i, l := range subs {
+		var next [2]int
+		for next[0]+next[1] < 42 {
+			payload, _ := l.message()
+			var of, n int
+			if _, err := fmt.Sscanf(payload, "by %d", &of); err == nil {
+				n = 20
+			} else if n, of = number(t, payload), i; next[i] != n {
+				of = 1 - i
+			}
+			if next[of] != n {
+				t.Fatalf("listener %d got %q after %v", i, payload, next)
+			}
+			next[of]++
+		}
+	}
+	a.untilKept("t/kept=by 1 ")
+	b.untilKept("t/kept=by 1 ")
+}
+
+func number(t *testing.T, payload string) (n int) {
+	t.Helper()
+	if _, err := fmt.Sscan(payload, &n); err != nil {
+		t.Fatalf("got %q", payload)
+	}
+	return n
+}
