@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -212,6 +213,18 @@ func TestMissingArgument(t *testing.T) {
 		if code, _, errs := tributary(t, command); code != 1 || !strings.Contains(errs, want) || !strings.Contains(errs, "Usage:\n  tributary "+command) {
 			t.Errorf("exit %d, %s", code, errs)
 		}
+	}
+}
+
+// A report of a defect can say which build it is about.
+func TestVersion(t *testing.T) {
+	code, out, errs := tributary(t, "version", "--json")
+	if code != 0 {
+		t.Fatalf("exit %d: %s", code, errs)
+	}
+	var b build
+	if err := json.Unmarshal([]byte(out), &b); err != nil || b.Version != edge.Version || b.Arch != runtime.GOARCH {
+		t.Errorf("%+v, %v of %s", b, err, out)
 	}
 }
 
