@@ -41,7 +41,7 @@ func (s *site) untilKept(want string) {
 	s.t.Fatalf("retained are %q, want %q", got, want)
 }
 
-// T30, R52: what is retained or cleared on one gateway is so on all: at once, on one that
+// T30, R52, M2: what is retained or cleared on one gateway is so on all: at once, on one that
 // was away, and on one that is new; and again after it was killed.
 func TestRetainedElsewhere(t *testing.T) {
 	a, b := newPair(t, "")

@@ -271,7 +271,7 @@ func (s *site) third(b *site) *site {
 	return &site{t: s.t, dir: s.t.TempDir(), kafka: s.kafka, addr: s.addr, extra: before + ".3:7882" + after, hurry: true}
 }
 
-// T30, M1: two gateways do not hear of one another for a while. When they do again, the
+// T30, M1, M2: two gateways do not hear of one another for a while. When they do again, the
 // subscribers of each get what the other took meanwhile, once and in order, and both
 // retain the same.
 func TestSubscribersOverACut(t *testing.T) {

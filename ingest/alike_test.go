@@ -59,7 +59,7 @@ func (g *gateway) kept() map[string]string {
 	return all
 }
 
-// T30, R52: whatever is retained and cleared on which gateway, told or not, over kills: when
+// T30, R52, M2: whatever is retained and cleared on which gateway, told or not, over kills: when
 // all have compared, all have the same, and of each topic what was written last by
 // somebody who knew of the others.
 func TestRetainedAlike(t *testing.T) {
@@ -135,7 +135,7 @@ func TestRetainedAlike(t *testing.T) {
 	}
 }
 
-// R52: a clock that is behind does not make a gateway's writes old, and what a gateway
+// R52, M2: a clock that is behind does not make a gateway's writes old, and what a gateway
 // was told is not told on.
 func TestRetainedByASlowClock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -30,7 +30,7 @@ const mostOthers = 4096
 // takes the calls for one ledger in their order, and what was asked for before is not
 // given again, nor after a restart: from counts for the first call alone. The calls
 // of all ledgers of one writer come in the order of these, and their messages are
-// given so. It does not wait, and costs nothing where nobody subscribes to anything.
+// given so (M1). It does not wait, and costs nothing where nobody subscribes to anything.
 // Nothing of it is ever sent to another gateway, or to Kafka. It returns below which
 // record all of the ledger was asked for.
 func (d *Door) Follow(writer tributary.NodeID, ledger tributary.LedgerID, from, to tributary.LSN) (asked tributary.LSN) {

@@ -15,7 +15,7 @@ import (
 // A stamp says when something was written that all gateways of a site know alike: by
 // a hybrid logical clock, so that what was written by somebody who knew of another
 // write is later than that, however wrong the clocks are. Of two writes the later one
-// counts, everywhere (R52).
+// counts, everywhere (R52, M2).
 type stamp struct {
 	time uint64 // milliseconds since 1970, and then 16 bits that count
 	node tributary.NodeID
