@@ -109,8 +109,8 @@ func appendEntry(dst []byte, e *record.Entry) []byte {
 	return record.Append(dst, &e.Record, 0, 0)
 }
 
-func appendStamped(dst []byte, e *record.Entry, s stamp) []byte {
-	dst = binary.BigEndian.AppendUint64(append(dst, stampedVersion), s.time)
+func stamped(e *record.Entry, s stamp) []byte {
+	dst := binary.BigEndian.AppendUint64([]byte{stampedVersion}, s.time)
 	dst = append(dst, s.node[:]...)
 	dst = binary.BigEndian.AppendUint64(dst, uint64(e.Millis))
 	return record.Append(dst, &e.Record, 0, 0)

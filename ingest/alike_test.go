@@ -142,7 +142,7 @@ func TestRetainedByASlowClock(t *testing.T) {
 		all := startSite(t, 2)
 		far := record.Entry{Record: record.Record{Value: []byte("from the future"), Headers: []record.Header{{Key: headerTopic, Value: []byte("t")}}}}
 		ahead := stamp{uint64(time.Now().Add(10*365*24*time.Hour).UnixMilli()) << stampCountBits, tributary.NodeID{9}}
-		if err := all[0].TakeShared([][]byte{appendStamped(nil, &far, ahead)}, func(int) {}); err != nil {
+		if err := all[0].TakeShared([][]byte{stamped(&far, ahead)}, func(int) {}); err != nil {
 			t.Fatal(err)
 		}
 		synctest.Wait()
@@ -176,7 +176,7 @@ func TestRetainedAlikeIsBounded(t *testing.T) {
 			if i < 300 {
 				e.Value = []byte("x")
 			}
-			items = append(items, appendStamped(nil, &e, stamp{uint64(i + 1), tributary.NodeID{9}}))
+			items = append(items, stamped(&e, stamp{uint64(i + 1), tributary.NodeID{9}}))
 		}
 		if err := all[0].TakeShared(slices.Concat(items, items), func(int) {}); err != nil {
 			t.Fatal(err)
@@ -213,13 +213,13 @@ func (n *node) records() []record.Entry { return n.log.records() }
 func FuzzRetained(f *testing.F) {
 	e := record.Entry{Record: record.Record{Millis: 5, Value: []byte("v"), Headers: []record.Header{{Key: headerTopic, Value: []byte("t")}}}}
 	f.Add(appendEntry(nil, &e))
-	f.Add(appendStamped(nil, &e, stamp{1 << 50, tributary.NodeID{1}}))
+	f.Add(stamped(&e, stamp{1 << 50, tributary.NodeID{1}}))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		e, s, err := parseEntry(b)
 		if err != nil || s == (stamp{}) {
 			return
 		}
-		again, s2, err := parseEntry(appendStamped(nil, e, s))
+		again, s2, err := parseEntry(stamped(e, s))
 		if err != nil || s2 != s || !bytes.Equal(again.Value, e.Value) || len(again.Headers) != len(e.Headers) {
 			t.Fatalf("%+v %+v %v", again, s2, err)
 		}

@@ -119,7 +119,7 @@ func TestWillElsewhereAsksTheRules(t *testing.T) {
 			e.Headers = append(e.Headers, record.Header{Key: headerWillTopic, Value: []byte(topic)},
 				record.Header{Key: headerWillProps, Value: []byte{0xff, 0xff}},
 				record.Header{Key: headerWillDelay, Value: binary.BigEndian.AppendUint32(nil, 1)})
-			items = append(items, appendStamped(nil, e, stamp{1, of}))
+			items = append(items, stamped(e, stamp{1, of}))
 		}
 		if err := n.TakeShared(items, func(int) {}); err != nil {
 			t.Fatal(err)

@@ -146,7 +146,7 @@ func (r *retained) saved(name string) []byte {
 	case e == nil:
 		e = &record.Entry{Record: record.Record{Headers: []record.Header{{Key: headerTopic, Value: []byte(name)}}}}
 	}
-	return appendStamped(nil, e, s)
+	return stamped(e, s)
 }
 
 // again undoes changes: they could not be saved.
