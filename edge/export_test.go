@@ -24,6 +24,21 @@ func (n *Node) Services() []mdns.Service { return n.services() }
 
 // Hurry makes a node take over soon what others do not forward.
 func (n *Node) Hurry() {
+	n.site.alike.heirs.after = 2 * time.Second
 	n.site.view.Wait(view.Patience{WriterGone: 2 * time.Second, WriterLives: 4 * time.Second, PerRank: time.Second})
 	n.site.holdFor = 3 * time.Second
+}
+
+// Hush makes a node dial the others no more, as if they were gone: they hear nothing of it.
+// Call what it returns, and it does again.
+func (n *Node) Hush() (speak func()) {
+	s := n.site
+	set := func(m Members) (was Members) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		was, s.members = s.members, m
+		return was
+	}
+	was := set(nil)
+	return func() { set(was) }
 }

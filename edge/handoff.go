@@ -148,12 +148,15 @@ func (s *site) holdAtMarks(cfg *uplink.Config) {
 
 // answered takes what a peer answers.
 func (s *site) answered(from *peer.Hello, m peer.Message) {
-	if e, is := m.(*peer.Echo); is {
-		s.handoffs.Echoed(from, s.node.started.Add(time.Duration(e.SentMillis)*time.Millisecond), e)
-		return
+	switch m := m.(type) {
+	case *peer.Echo:
+		s.handoffs.Echoed(from, s.node.started.Add(time.Duration(m.SentMillis)*time.Millisecond), m)
+	case *peer.Shared:
+		s.alike.answered(from.Node, m)
+	default:
+		s.handoffs.Answered(from, m)
+		s.keeper.Answered(from, m)
 	}
-	s.handoffs.Answered(from, m)
-	s.keeper.Answered(from, m)
 }
 
 // promise says for how long this node cannot acknowledge anything with too few copies

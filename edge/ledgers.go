@@ -2,6 +2,8 @@ package edge
 
 import (
 	"context"
+	"errors"
+	"slices"
 	"time"
 
 	"github.com/tributary-edge/tributary"
@@ -10,47 +12,73 @@ import (
 )
 
 // ledgerReader reads ledgers from any record on: the live one, which is another
-// after a write to the disk has failed, and now and then an older one for a
-// subscriber who was away. It is for one goroutine.
+// after a write to the disk has failed, those of other gateways, and now and then an
+// older one for a subscriber who was away. It is for one goroutine.
 type ledgerReader struct {
-	log    *store.Log
-	r      *store.Reader // of the ledger that was read last; nil at first
-	before *store.Reader // of the one before it; nil at first
-	next   tributary.LSN // a group starts here in the ledger that was read last
+	log  *store.Log
+	open []placed // those that were read last, the last one first
 }
 
-// Read implements ingest.Reader.
+// placed is a reader, and where a group starts.
+type placed struct {
+	*store.Reader
+
+	next tributary.LSN
+}
+
+// mostReaders is how many ledgers are kept open: what some gateways write at present,
+// and one or two for those who are behind.
+const mostReaders = 6
+
+// Read implements ingest.Reader. What is in Kafka and gone here is a gap.
 func (l *ledgerReader) Read(ctx context.Context, ledger tributary.LedgerID, from tributary.LSN, maxBytes int) (record.Chunk, error) {
-	if l.r == nil || l.r.Ledger() != ledger {
-		l.r, l.before, l.next = l.before, l.r, 0
+	r, err := l.reader(ledger)
+	if err != nil {
+		return record.Chunk{}, err
 	}
-	if l.r == nil || l.r.Ledger() != ledger {
-		r, err := l.log.Reader(ledger)
-		if err != nil {
-			return record.Chunk{}, err
+	start := from
+	if from != r.next {
+		start = r.GroupStart(from)
+	}
+	c, err := r.Read(ctx, start, maxBytes)
+	if errors.Is(err, store.ErrTrimmed) {
+		if base := r.Base(); base > from {
+			c, err = record.Chunk{From: from, Next: base, Gap: &record.Gap{Reason: record.Dropped}}, nil
 		}
-		if l.r != nil {
-			l.r.Close()
-		}
-		l.r = r
 	}
-	if from != l.next {
-		from = l.r.GroupStart(from)
-	}
-	c, err := l.r.Read(ctx, from, maxBytes)
 	if err == nil {
-		l.next = c.Next
+		r.next = c.Next
 	}
 	return c, err
 }
 
+// reader returns the reader of a ledger, and makes it the first.
+func (l *ledgerReader) reader(ledger tributary.LedgerID) (*placed, error) {
+	at := slices.IndexFunc(l.open, func(p placed) bool { return p.Ledger() == ledger })
+	if at < 0 {
+		r, err := l.log.Reader(ledger)
+		if err != nil {
+			return nil, err
+		}
+		if at = len(l.open); at == mostReaders {
+			at--
+			l.open[at].Close()
+			l.open = l.open[:at]
+		}
+		l.open = append(l.open, placed{Reader: r})
+	}
+	p := l.open[at]
+	copy(l.open[1:], l.open[:at])
+	l.open[0] = p
+	return &l.open[0], nil
+}
+
 // Close frees what the reader holds.
 func (l *ledgerReader) Close() {
-	for _, r := range []*store.Reader{l.r, l.before} {
-		if r != nil {
-			r.Close()
-		}
+	for _, r := range l.open {
+		r.Close()
 	}
+	l.open = nil
 }
 
 // nextLedger returns the ledger to forward when those in done are: the oldest

@@ -187,12 +187,16 @@ func (n *Node) openDoor(ctx context.Context) error {
 		MaxPerAddress: n.cfg.MQTT.MaxConnectionsPerAddress, MaxMessagesPerSecond: n.cfg.MQTT.MaxMessagesPerSecond, MaxBytesPerSecond: n.cfg.MQTT.MaxBytesPerSecond,
 		MaxSlowed: n.cfg.MQTT.MaxSlowed, MaxRetained: n.cfg.MQTT.MaxRetained, MaxRetainedBytes: n.cfg.MQTT.MaxRetainedBytes,
 		ServerReference: n.cfg.MQTT.ServerReference, ResentIsNew: n.site != nil && n.site.acks != nil,
+		Node: n.id.Node, Share: n.site.share(),
 		Logger: n.logger,
 	})
 	if err != nil {
 		return err
 	}
 	n.door = door
+	if n.site != nil {
+		n.site.fan, n.site.alike.door = newFanout(door, n.log, n.signalGrown), door
+	}
 	n.log.OnCommit(n.committed)
 	if n.site != nil && n.site.acks != nil {
 		n.site.acks.Deliver = n.committed
@@ -205,9 +209,13 @@ func (n *Node) openDoor(ctx context.Context) error {
 // drop what no checkpoint has: so keep looks often enough, however fast it fills.
 func (n *Node) committed(ledger tributary.LedgerID, base tributary.LSN, tickets []tributary.Ticket, err error) {
 	n.door.Committed(ledger, base, tickets, err)
-	if !n.cfg.Log.DropOldest {
-		return
+	if n.cfg.Log.DropOldest {
+		n.signalGrown()
 	}
+}
+
+// signalGrown says that the log has grown by what no checkpoint has.
+func (n *Node) signalGrown() {
 	select {
 	case n.grown <- struct{}{}:
 	default:

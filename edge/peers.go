@@ -76,8 +76,12 @@ func (s *site) sender(to tributary.NodeID) *replica.Sender {
 }
 
 // keeps says whether a peer is to keep a copy of a ledger of this node: as many do
-// as the configuration wants, of those that are there and were not removed (R6).
+// as the configuration wants, of those that are there and were not removed (R6), and
+// those with subscribers (R53).
 func (s *site) keeps(ledger tributary.LedgerID, node tributary.NodeID) bool {
+	if s.fan.wants(node) && s.roster.State(node) == roster.Member {
+		return true
+	}
 	return slices.Contains(s.view.Keepers(ledger, s.keepers(), max(1, s.node.cfg.Ack.Copies), time.Now()), node)
 }
 
@@ -157,18 +161,21 @@ func (s *site) says() *peer.Status {
 	st := &peer.Status{
 		SentMillis: uint64(time.Since(n.started).Milliseconds()), Live: n.log.Ledger(),
 		KafkaReached: n.up.snapshot().State == uplink.Forwarding.String(), FreeBytes: uint64(max(0, n.log.Stats().FreeBytes)),
+		Subscribers: n.door.Subscribed(),
 	}
 	if s.acks != nil {
 		st.Short, _ = s.acks.State()
 	}
-	for _, l := range n.log.Ledgers() {
+	all := n.log.Ledgers()
+	wanted := s.fan.recent(all)
+	for _, l := range all {
 		position := s.position(l.ID)
-		if l.To <= position && !l.Live {
+		if l.To <= position && !l.Live && !wanted[l.ID] {
 			continue
 		}
 		st.Held = append(st.Held, peer.Held{
 			Ledger: l.ID, Base: l.From, Durable: l.To, Chain: l.ToChain, Position: position,
-			Forwarding: s.taking.Forwards(l.ID) || l.Live && st.KafkaReached, Holding: s.isAtMark(l.ID),
+			Forwarding: s.taking.Forwards(l.ID) || l.Live && st.KafkaReached, Holding: s.isAtMark(l.ID), Own: !l.Copy,
 		})
 	}
 	for _, n := range s.roster.Standings() {
@@ -197,6 +204,7 @@ func (s *site) heard(from *peer.Hello, st *peer.Status) {
 	for _, h := range believed {
 		s.noted(h.Ledger, h.Position)
 	}
+	s.fan.heard(from.Node, st, time.Now())
 }
 
 // moved notes that Kafka has all of a ledger below next. What this node has written
@@ -212,7 +220,7 @@ func (s *site) moved(id tributary.LedgerID, next tributary.LSN) {
 // noted tells the log.
 func (s *site) noted(id tributary.LedgerID, next tributary.LSN) {
 	if !s.node.log.Wrote(id) {
-		s.node.log.Forwarded(id, next)
+		s.node.log.Forwarded(id, s.fan.limit(id, next))
 	}
 }
 

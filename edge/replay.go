@@ -30,7 +30,7 @@ func (n *Node) replay(ctx context.Context) error {
 	}
 	n.door.Begin(n.log.Ledger())
 	if ok {
-		damaged, err := n.door.Restore(ingest.State{PacketIDs: c.State, Sessions: c.Sessions, Retained: c.Retained})
+		damaged, err := n.door.Restore(ingest.State{PacketIDs: c.State, Others: c.Others, Sessions: c.Sessions, Retained: c.Retained})
 		if err != nil {
 			n.logger.Warn("a part of the checkpoint cannot be read; all ledgers are replayed instead", "damaged", damaged, "error", err)
 			ok = false
@@ -43,6 +43,9 @@ func (n *Node) replay(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("replay ledger %v: %w", p.ID, err)
 		}
+	}
+	if n.site != nil {
+		n.site.fan.begin()
 	}
 	if err := n.recallPositions(); err != nil {
 		return err
@@ -150,8 +153,7 @@ func (n *Node) recallPositions() error {
 	}
 	for _, p := range positions {
 		n.up.recall(p)
-		n.log.Forwarded(p.Ledger, p.Next)
-		if n.site != nil {
+		if n.log.Forwarded(p.Ledger, n.site.limit(p.Ledger, p.Next)); n.site != nil {
 			n.site.view.Moved(p.Ledger, p.Next, n.started)
 		}
 	}
@@ -189,7 +191,7 @@ func (n *Node) keep(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil // Run saves once more at its end
 		}
-		if time.Since(last) < keepEvery || !n.up.changed() && !n.behind() {
+		if time.Since(last) < keepEvery || !n.up.changed() && !n.behind() && !n.site.given() {
 			continue
 		}
 		saved = n.log.Stats().WrittenBytes
@@ -213,6 +215,7 @@ func (n *Node) behind() bool {
 func (n *Node) save() error {
 	n.saving.Lock()
 	defer n.saving.Unlock()
+	given := n.door.Followed() // not more than what the checkpoint has
 	state := n.door.Snapshot()
 	ledger, next := state.Ledger, state.Next
 	positions := n.up.positions()
@@ -221,7 +224,7 @@ func (n *Node) save() error {
 	}
 	held := map[tributary.LedgerID]bool{n.log.Ledger(): true}
 	positions = append(positions, n.site.ofCopies()...)
-	c := meta.Checkpoint{Ledger: ledger, Next: next, State: state.PacketIDs, Sessions: state.Sessions, Retained: state.Retained}
+	c := meta.Checkpoint{Ledger: ledger, Next: next, State: state.PacketIDs, Others: state.Others, Sessions: state.Sessions, Retained: state.Retained}
 	for _, l := range n.log.Ledgers() {
 		held[l.ID] = true
 		if next == 0 && !l.Live && !l.Copy { // the live one may never get a record: name the newest that has
@@ -241,10 +244,12 @@ func (n *Node) save() error {
 	}
 	n.checkpointOf, n.checkpointed = ledger, next
 	owed := n.owed()
+	n.site.hold(given, owed, held)
 	for _, p := range kept {
 		if oldest, some := owed[p.Ledger]; some {
 			p.Next = min(p.Next, oldest)
 		}
+		p.Next = n.site.limit(p.Ledger, p.Next)
 		switch p.Ledger {
 		case ledger:
 			p.Next = min(p.Next, next) // packet ids above are not in the checkpoint yet

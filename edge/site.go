@@ -36,6 +36,8 @@ type site struct {
 	view        *view.View
 	acks        *replica.Acks
 	keeper      replica.Keeper
+	fan         *fanout // made with the door
+	alike       *alike
 	puller      replica.Puller
 	pace        *replica.Pace
 	taking      takeover.Forwarder
@@ -84,13 +86,18 @@ func (n *Node) openSite() error {
 		roster: who, another: make(chan string, 1),
 		node: n, mine: mine, invitations: join.NewInvitations(mine.Authority), view: view.New(n.id.Node, patience(n.cfg.Kafka.Linger)),
 		hello: peer.Hello{Site: mine.Name, Node: n.id.Node, Boot: n.id.Boots, Nonce: nonce(), Name: n.cfg.Node.Name},
+		alike: newAlike(n.logger),
 	}
+	s.alike.heirs = heirs{self: n.id.Node, after: willAfter, there: func(now time.Time) []tributary.NodeID { return s.view.There(now) }}
 	s.view.Own = func() (tributary.LedgerID, tributary.LSN) { return n.log.Ledger(), n.log.Durable() }
 	log := copied{n.log, s}
-	s.keeper = replica.Keeper{Log: log, Logger: n.logger, Status: s.heard, Own: n.log.Writes, Classify: classify}
+	s.keeper = replica.Keeper{Log: log, Logger: n.logger, Status: s.heard, Own: n.log.Writes, Classify: classify, Shared: s.shared}
 	s.pace = &replica.Pace{BytesPerSecond: int64(n.cfg.Site.MaxBandwidth)}
 	s.keeper.Pace, s.keeper.Heals = s.pace, healed{n.log}
-	s.puller = replica.Puller{Log: log, View: s.view, Copies: func() int { return n.cfg.Ack.Copies }, Keepers: s.keepers, Heals: healed{n.log}, Needs: s.taking.Needs}
+	s.puller = replica.Puller{
+		Log: log, View: s.view, Copies: func() int { return n.cfg.Ack.Copies }, Keepers: s.keepers, Heals: healed{n.log}, Needs: s.taking.Needs,
+		More: func(of tributary.NodeID) []peer.Pull { return s.fan.pulls(of) },
+	}
 	s.taking = takeover.Forwarder{View: s.view, Log: log, Own: n.log.Wrote, Committed: s.tookOver, Logger: n.logger}
 	if n.cfg.Ack.Copies > 0 {
 		s.acks = &replica.Acks{Copies: s.wanted, Accept: !n.cfg.Ack.RefuseAlone, Short: s.short}
@@ -228,10 +235,11 @@ func (s *site) runAs(ctx context.Context, self peer.Hello) error {
 	s.mu.Lock()
 	s.exchange = &exchange
 	s.mu.Unlock()
+	s.alike.connect(exchange.Say, s.sharers)
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	var parts sync.WaitGroup
-	errs := make(chan error, 8)
+	errs := make(chan error, 9)
 	part := func(f func(context.Context) error) {
 		parts.Go(func() {
 			if err := f(ctx); err != nil && ctx.Err() == nil {
@@ -248,6 +256,7 @@ func (s *site) runAs(ctx context.Context, self peer.Hello) error {
 	part(s.awaitAnother)
 	part(s.leave)
 	part(func(ctx context.Context) error { s.handoffs.Run(ctx); return nil })
+	part(s.alike.run)
 	if s.acks != nil {
 		part(func(ctx context.Context) error { s.acks.Run(ctx); return nil })
 	}

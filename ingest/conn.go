@@ -50,6 +50,7 @@ type conn struct {
 	patient   bool      // the deadline for the CONNECT was replaced, by that or by none
 	rec       record.Record
 	pidBytes  [2]byte
+	written   [8]byte
 	scratch   []byte
 	routes    map[string]*routed
 	aliases   [][]byte // topic by alias, index alias-1

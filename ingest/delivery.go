@@ -33,6 +33,8 @@ const (
 type job struct {
 	ledger   tributary.LedgerID
 	from, to tributary.LSN
+	other    bool             // another gateway writes the ledger:
+	writer   tributary.NodeID // this one
 	do       func()
 }
 
@@ -57,17 +59,23 @@ type delivery struct {
 	frames  frames
 	turns   map[share]int // of shared subscriptions: whose turn it is
 
+	offered bool // something of the stretch that is being given was offered to a session
+
 	copies atomic.Uint64 // the number of the last copy of a retained message that was offered
 
-	mu    sync.Mutex // guards what follows
-	jobs  []job      // in order; stretches of a ledger do not overlap
-	woken []*subscriber
+	placing sync.Mutex // held by whoever notes in the log what was given of other ledgers; before mu
+
+	mu       sync.Mutex // guards what follows
+	jobs     []job      // in order; stretches of a ledger do not overlap
+	woken    []*subscriber
+	others   map[tributary.LedgerID]*other
+	unplaced []tributary.LedgerID // of others: something was offered that the log does not know of
 }
 
 func newDelivery(d *Door) *delivery {
 	return &delivery{
 		door: d, tree: topic.NewTree[*subscriber](), kept: newRetained(&d.opt), wake: make(chan struct{}, 1), news: make(chan struct{}, 1),
-		pages: pages{reader: d.opt.Reader}, turns: map[share]int{},
+		pages: pages{reader: d.opt.Reader}, turns: map[share]int{}, others: map[tributary.LedgerID]*other{},
 	}
 }
 
@@ -99,7 +107,7 @@ func (o *delivery) position(ledger tributary.LedgerID, next tributary.LSN) (trib
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for i := range o.jobs {
-		if j := &o.jobs[i]; j.do == nil {
+		if j := &o.jobs[i]; j.do == nil && !j.other {
 			return j.ledger, j.from
 		}
 	}
@@ -172,25 +180,54 @@ func (o *delivery) step() bool {
 
 // deliver gives some records of j to subscribers, and returns from where to go on.
 func (o *delivery) deliver(j *job) tributary.LSN {
-	chunk, err := o.pages.next(o.ctx, j.ledger, j.from)
+	chunk, err := o.pages.next(o.ctx, j)
 	if err != nil {
 		if o.ctx.Err() == nil {
 			o.door.stat.fanoutError.Add(1)
 			o.door.opt.Logger.Warn("local subscribers miss messages that could not be read back; what goes to Kafka is not touched by this",
 				"from", j.from, "to", j.to, "error", err)
 		}
+		if o.offered = false; j.other {
+			o.passedOther(j.ledger, j.to)
+		}
 		return j.to
 	}
+	o.giveAll(j, chunk)
+	next := min(chunk.Next, j.to) // want may have made the job longer meanwhile: what is beyond j.to was not given to anybody
+	o.passed(j, next)
+	return next
+}
+
+// giveAll gives what chunk has of j to subscribers.
+func (o *delivery) giveAll(j *job, chunk *record.Chunk) {
 	now := time.Now()
+	o.offered = false
 	for i := range chunk.Entries {
-		if e := &chunk.Entries[i]; e.LSN >= j.from && e.LSN < j.to {
+		e := &chunk.Entries[i]
+		switch {
+		case e.LSN < j.from || e.LSN >= j.to:
+		case j.other:
+			o.giveOther(j, e, now)
+		default:
 			o.give(j.ledger, e, now)
 		}
 	}
+	if chunk.Gap != nil {
+		o.door.stat.fanoutError.Add(1)
+		o.door.opt.Logger.Warn("local subscribers miss messages that the log does not have any more", "ledger", j.ledger.String(), "from", j.from, "to", chunk.Next)
+	}
 	o.gave += len(chunk.Entries)
-	next := min(chunk.Next, j.to) // want may have made the job longer meanwhile: what is beyond j.to was not given to anybody
+}
+
+// passed notes that all of j below next was given.
+func (o *delivery) passed(j *job, next tributary.LSN) {
+	if next <= j.from {
+		return
+	}
 	o.door.sessions.Passed(j.ledger, next-1)
-	return next
+	if j.other {
+		o.passedOther(j.ledger, next)
+	}
 }
 
 // give gives one record to all who subscribed to its topic.
@@ -200,7 +237,7 @@ func (o *delivery) give(ledger tributary.LedgerID, e *record.Entry, now time.Tim
 		return
 	}
 	if e.Header(headerRetain) != nil {
-		o.kept.set(string(name), e)
+		o.retain(string(name), e)
 	}
 	o.spread(ledger, name, e, now)
 }
@@ -265,6 +302,7 @@ func (o *delivery) giveOne(m *outgoing, to *topic.Match[*subscriber]) {
 	case qos > 0:
 		dropped := s.Offer(session.Message{Ledger: m.ledger, LSN: m.entry.LSN, QoS: qos, Retain: m.retain && to.RetainAsPublished, IDs: to.IDs})
 		o.door.stat.queueLost.Add(uint64(dropped))
+		o.offered = true
 		if c != nil {
 			o.wakeUp(s)
 		}

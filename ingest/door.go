@@ -118,6 +118,12 @@ type Options struct {
 	// is kept all the same.
 	MaxRetained, MaxRetainedBytes int
 
+	// Node is this gateway, and Share is given what its clients retain and clear, for
+	// the other gateways of the site: see TakeShared. It does not wait, and owns what
+	// it is given. Share is nil where there are no others.
+	Node  tributary.NodeID
+	Share func(item []byte)
+
 	// SessionExpirySeconds is how long the session of an MQTT 3.1.1 client, which
 	// cannot say it, outlives its connection; default 0xffffffff, for ever.
 	SessionExpirySeconds uint32

@@ -156,6 +156,7 @@ func (r *recents) fingerprint(m *record.Record) fingerprint {
 			p.pid = binary.BigEndian.Uint16(h.Value)
 		case headerStamp: // each time another one
 		case headerDeadReason: // depends on the routes, which may have changed
+		case headerWritten: // a time
 		default:
 			mix(maphash.String(r.seed, h.Key))
 			mix(maphash.Bytes(r.seed, h.Value))

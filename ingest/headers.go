@@ -103,6 +103,10 @@ func (c *conn) fill(m *message, logsPacketID bool) *record.Record {
 		record.Header{Key: headerQoS, Value: qosValue[m.qos]})
 	if m.retain {
 		h = append(h, record.Header{Key: headerRetain, Value: qosValue[1]})
+		if w := c.door.out.kept.stamps; w != nil {
+			binary.BigEndian.PutUint64(c.written[:], w.clock.now())
+			h = append(h, record.Header{Key: headerWritten, Value: c.written[:]})
+		}
 	}
 	if stamp := c.stampOf(m); stamp != nil {
 		h = append(h, record.Header{Key: headerStamp, Value: stamp})

@@ -26,6 +26,7 @@ func TestDroppedStaysDropped(t *testing.T) {
 				for i := from; i <= to; i++ {
 					pub.publish(1, uint16(i), "t", fmt.Sprint(i))
 					pub.want(0x40, 2, 0, byte(i))
+					synctest.Wait() // it is offered
 				}
 			}
 			publish(1, 2)

@@ -20,7 +20,7 @@ const (
 // it be read twice. They are for one goroutine.
 type pages struct {
 	reader Reader
-	live   page
+	live   [2]page         // of this node's log, and of other ledgers
 	back   [backPages]page // of those who are behind
 	turn   int             // which of back is replaced next
 }
@@ -35,20 +35,23 @@ func (p *page) has(ledger tributary.LedgerID, lsn tributary.LSN) bool {
 	return p.ledger == ledger && lsn >= p.From && lsn < p.Next
 }
 
-// next returns records of the log: those from lsn on, and perhaps some before
+// next returns records of a ledger: those from j.from on, and perhaps some before
 // them. They are good until the next call.
-func (p *pages) next(ctx context.Context, ledger tributary.LedgerID, lsn tributary.LSN) (*record.Chunk, error) {
-	if p.live.has(ledger, lsn) { // more had come than was asked for
-		return &p.live.Chunk, nil
+func (p *pages) next(ctx context.Context, j *job) (*record.Chunk, error) {
+	live := &p.live[index(j.other)]
+	if live.has(j.ledger, j.from) { // more had come than was asked for
+		return &live.Chunk, nil
 	}
-	err := p.read(ctx, &p.live, ledger, lsn, deliveryReadBytes)
-	return &p.live.Chunk, err
+	err := p.read(ctx, live, j.ledger, j.from, deliveryReadBytes)
+	return &live.Chunk, err
 }
 
 // entry returns one record of the log, which is not changed any more.
 func (p *pages) entry(ctx context.Context, ledger tributary.LedgerID, lsn tributary.LSN) (*record.Entry, error) {
-	if p.live.has(ledger, lsn) {
-		return find(&p.live.Chunk, lsn)
+	for i := range p.live {
+		if p.live[i].has(ledger, lsn) {
+			return find(&p.live[i].Chunk, lsn)
+		}
 	}
 	for i := range p.back {
 		if p.back[i].has(ledger, lsn) {

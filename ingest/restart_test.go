@@ -44,7 +44,9 @@ func (n *node) start() {
 		}
 	}
 	for _, old := range n.log.before {
-		n.Begin(old.ledger)
+		if old.ledger != elsewhere {
+			n.Begin(old.ledger)
+		}
 	}
 	n.Begin(n.log.ledger)
 	known := n.saved.Next == 0
@@ -53,7 +55,7 @@ func (n *node) start() {
 		if old.ledger == n.saved.Ledger {
 			known, from = true, n.saved.Next
 		}
-		for i := from; known && i < tributary.LSN(old.readable); i++ {
+		for i := from; known && old.ledger != elsewhere && i < tributary.LSN(old.readable); i++ {
 			if err := n.Replay(old.ledger, &old.entries[i]); err != nil {
 				n.t.Fatal(err)
 			}
@@ -68,7 +70,7 @@ func (n *node) save() {
 	if s.Next > 0 {
 		n.saved.Ledger, n.saved.Next = s.Ledger, s.Next
 	}
-	n.saved.PacketIDs = s.PacketIDs
+	n.saved.PacketIDs, n.saved.Others = s.PacketIDs, s.Others
 	for _, one := range []struct{ from, to map[string][]byte }{{s.Sessions, n.saved.Sessions}, {s.Retained, n.saved.Retained}} {
 		maps.Copy(one.to, one.from)
 		maps.DeleteFunc(one.to, func(_ string, v []byte) bool { return v == nil })

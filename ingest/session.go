@@ -172,7 +172,10 @@ func (d *Door) sweep(now time.Time) {
 // noteSending appends what must be durable before s is sent. The delivery calls it.
 func (d *Door) noteSending(s *sending) {
 	r := controlRecord(session.EventKey, s.d.Event)
-	err := d.append(&r, tributary.Ticket{Owner: s, Tag: tag(kindNoted, 0, 0)})
+	err := d.out.place(false)
+	if err == nil {
+		err = d.append(&r, tributary.Ticket{Owner: s, Tag: tag(kindNoted, 0, 0)})
+	}
 	switch {
 	case err != nil && s.d.Drop:
 		d.out.do(func() { d.out.sent(s) }) // a full log must not stop subscribers; at worst a kill brings back what was dropped

@@ -1,7 +1,6 @@
 package ingest
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -19,6 +18,7 @@ type State struct {
 	Ledger    tributary.LedgerID // none, and Next 0, as long as nothing is durable
 	Next      tributary.LSN
 	PacketIDs []byte // of QoS 2: published and not released
+	Others    []byte // how far the ledgers of other gateways were given to subscribers; nil: none were
 
 	// What has changed since the last State, or for Restore all there is: sessions
 	// that outlive their connection by client id, retained messages by topic. A
@@ -33,6 +33,7 @@ func (d *Door) Snapshot() State {
 	var s State
 	s.Ledger, s.Next, s.PacketIDs = d.q2.snapshot()
 	s.Ledger, s.Next = d.out.position(s.Ledger, s.Next)
+	s.Others = d.out.appendOthers(nil) // before the sessions, which may be ahead of it
 	s.Sessions, s.Retained = d.sessions.Dirty(), d.out.kept.changes()
 	return s
 }
@@ -76,6 +77,7 @@ func (d *Door) Restore(s State) (damaged int, err error) {
 		}
 	}
 	note(d.q2.restore(s.PacketIDs))
+	note(d.restoreOthers(s.Others))
 	for client, state := range s.Sessions {
 		if e := d.sessions.Restore(client, state); e != nil {
 			note(e)
@@ -105,6 +107,11 @@ func (d *Door) Replay(ledger tributary.LedgerID, e *record.Entry) error {
 		}
 		d.passOnReplayed(change.Ended)
 		return nil
+	}
+	if e.Stream == "" && string(e.Key) == keyGiven && len(e.Headers) == 0 {
+		if err := d.replayGiven(e.Value); err != nil {
+			return fmt.Errorf("replay record %d: %w", e.LSN, err)
+		}
 	}
 	d.Recall(e)
 	d.out.give(ledger, e, time.Now())
@@ -188,29 +195,4 @@ func (d *Door) restoredWill(s *session.Session) *will {
 	return &will{c: c, delay: w.DelaySeconds, message: message{
 		topic: []byte(w.Topic), payload: w.Payload, qos: w.QoS, retain: w.Retain, props: decodeWill(w.Properties),
 	}}
-}
-
-// The saved form of a retained message: version 1 (1 byte), its time (8 bytes, big
-// endian, Unix milliseconds), and the record as Kafka's format v2 has it.
-const retainedVersion = 1
-
-var errRetained = errors.New("a retained message of the checkpoint is damaged, or of a newer version; it is left out")
-
-func appendEntry(dst []byte, e *record.Entry) []byte {
-	dst = append(dst, retainedVersion)
-	dst = binary.BigEndian.AppendUint64(dst, uint64(e.Millis))
-	return record.Append(dst, &e.Record, 0, 0)
-}
-
-func parseEntry(b []byte) (*record.Entry, error) {
-	if len(b) < 9 || b[0] != retainedVersion {
-		return nil, errRetained
-	}
-	var e record.Entry
-	_, rest, err := record.Decode(b[9:], &e.Record)
-	if err != nil || len(rest) > 0 {
-		return nil, errRetained
-	}
-	e.Millis = int64(binary.BigEndian.Uint64(b[1:]))
-	return &e, nil
 }

@@ -37,10 +37,10 @@ func (d *Door) subscribe(c *conn, pk *packets.Packet) error {
 		}
 		existed, err := c.sub.Subscribe(s)
 		if err == nil {
-			err = d.noteIf(c, c.sub.SubscribedEvent(s))
-			if err != nil {
-				restore(c.sub, s.Filter, before)
-			}
+			err = d.noteChange(c, c.sub.SubscribedEvent(s))
+		}
+		if err != nil && !errors.Is(err, session.ErrTooManySubscriptions) {
+			restore(c.sub, s.Filter, before)
 		}
 		switch {
 		case errors.Is(err, session.ErrTooManySubscriptions):
@@ -64,6 +64,17 @@ func (d *Door) subscribe(c *conn, pk *packets.Packet) error {
 			d.out.giveRetained(c, &all[i])
 		}
 	})
+}
+
+// noteChange is noteIf for a change of what a session is offered.
+func (d *Door) noteChange(c *conn, event []byte) error {
+	if event == nil {
+		return nil
+	}
+	if err := d.out.place(true); err != nil {
+		return err
+	}
+	return d.noteIf(c, event)
 }
 
 // restore gives a session the subscription that it had, or none, for a filter.
@@ -123,7 +134,7 @@ func (d *Door) unsubscribe(c *conn, pk *packets.Packet) error {
 		case !c.sub.Unsubscribe(filter):
 			codes[i] = packet.CodeNoSubscription
 		default:
-			if err := d.noteIf(c, c.sub.UnsubscribedEvent(filter)); err != nil {
+			if err := d.noteChange(c, c.sub.UnsubscribedEvent(filter)); err != nil {
 				codes[i] = d.failure(err) // it is gone for this process; a later one may have it again
 			}
 		}

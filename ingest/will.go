@@ -25,6 +25,7 @@ type will struct {
 // even if this process ends first.
 func (d *Door) rememberWill(c *conn, pk *packets.Packet) {
 	if !pk.Connect.WillFlag {
+		d.unshareWill(c.id, true)
 		return
 	}
 	w := &will{c: c, message: message{
@@ -40,6 +41,7 @@ func (d *Door) rememberWill(c *conn, pk *packets.Packet) {
 	if err := d.noteIf(c, c.sub.WillEvent()); err != nil {
 		d.opt.Logger.Warn("a will could not be logged; it is published unless this node stops before", "client", c.id, "error", err)
 	}
+	d.shareWill(c, w)
 }
 
 // forgetWill lets the log know that a will is settled.
@@ -54,6 +56,7 @@ func (d *Door) forgetWill(c *conn) {
 func (d *Door) settleWill(c *conn) {
 	c.sub.SetWill(nil)
 	d.noteQuietly(c.sub.WillEvent())
+	d.unshareWill(c.id, false)
 }
 
 // noteQuietly notes what only matters if this process ends soon.

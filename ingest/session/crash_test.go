@@ -71,6 +71,22 @@ type logged struct {
 	lsn    tributary.LSN
 	topic  string // "" for an event
 	event  []byte
+	given  *given // not nil: a note of what was given of another ledger
+}
+
+// An elsewhere is a ledger of another node, which never loses anything.
+type elsewhere struct {
+	id      tributary.LedgerID
+	log     []logged
+	offered int // records of log that were
+	placed  int // below: the own log knows
+	saved   int // offered, by the checkpoint
+}
+
+// A given is what was offered of another ledger.
+type given struct {
+	of       *elsewhere
+	from, to int
 }
 
 // A world is a node, with a log and a checkpoint, and its clients. It does what
@@ -90,14 +106,19 @@ type world struct {
 	now     time.Time
 	copies  int64
 	clients []*client
+	others  []*elsewhere
 
 	replaying bool
+	crashes   int
 }
 
 func newWorld(t *testing.T, seed uint64) *world {
 	t.Helper()
 	w := &world{t: t, rng: rand.New(rand.NewPCG(seed, 21)), saved: map[string][]byte{}, now: start}
 	w.opt = Options{MaxQueued: []int{3, 8, 100_000}[seed%3]}
+	for i := range seed % 3 {
+		w.others = append(w.others, &elsewhere{id: tributary.LedgerID{byte(w.rng.Uint32()), byte(i), 0xee}})
+	}
 	w.boot()
 	for i := range 3 {
 		w.clients = append(w.clients, &client{w: w, id: fmt.Sprint("client ", i)})
@@ -115,10 +136,28 @@ func (w *world) boot() {
 	id := tributary.LedgerID{byte(w.rng.Uint32()), byte(w.rng.Uint32()), byte(len(w.ledgers) + 1)}
 	w.ledgers, w.lsn = append(w.ledgers, id), 0
 	w.st.Begin(id)
+	for _, o := range w.others {
+		w.st.BeginOther(o.id)
+	}
+}
+
+// place notes what was offered of other ledgers.
+func (w *world) place() {
+	for _, o := range w.others {
+		if o.placed < o.offered {
+			g := &given{o, o.placed, o.offered}
+			o.placed = o.offered
+			w.log = append(w.log, logged{ledger: w.ledgers[len(w.ledgers)-1], lsn: w.lsn, given: g})
+			w.lsn++
+		}
+	}
 }
 
 func (w *world) append(name string, event []byte) (index int) {
-	w.log = append(w.log, logged{w.ledgers[len(w.ledgers)-1], w.lsn, name, event})
+	if event != nil {
+		w.place()
+	}
+	w.log = append(w.log, logged{ledger: w.ledgers[len(w.ledgers)-1], lsn: w.lsn, topic: name, event: event})
 	w.lsn++
 	return len(w.log) - 1
 }
@@ -135,12 +174,18 @@ func (w *world) step() {
 	w.now = w.now.Add(time.Duration(w.rng.IntN(2000)) * time.Millisecond)
 	c := w.clients[w.rng.IntN(len(w.clients))]
 	switch n := w.rng.IntN(1000); {
+	case n < 250 && len(w.others) > 0 && w.rng.IntN(2) == 0:
+		o := w.others[w.rng.IntN(len(w.others))]
+		o.log = append(o.log, logged{ledger: o.id, lsn: tributary.LSN(len(o.log)), topic: fmt.Sprint("t", w.rng.IntN(3))})
 	case n < 250:
 		w.append(fmt.Sprint("t", w.rng.IntN(3)), nil)
 	case n < 350:
 		w.durable = len(w.log)
 	case n < 500:
 		w.deliver(1 + w.rng.IntN(5))
+		for _, o := range w.others {
+			w.follow(o, o.offered+w.rng.IntN(3))
+		}
 	case n < 650:
 		c.pump(1 + w.rng.IntN(4))
 	case n < 780:
@@ -169,6 +214,13 @@ func (w *world) deliver(n int) {
 	for ; n > 0 && w.offered < w.durable; n-- {
 		w.offer(w.log[w.offered])
 		w.offered++
+	}
+}
+
+// follow offers what there is of another ledger up to some record.
+func (w *world) follow(o *elsewhere, to int) {
+	for ; o.offered < min(to, len(o.log)); o.offered++ {
+		w.offer(o.log[o.offered])
 	}
 }
 
@@ -204,6 +256,13 @@ func (w *world) checkpoint() {
 	if w.rng.IntN(2) == 0 {
 		from = w.offered
 	}
+	given := make([]int, len(w.others))
+	for i, o := range w.others {
+		given[i] = o.offered
+		if w.rng.IntN(3) == 0 { // the states are ahead of it
+			w.follow(o, len(o.log))
+		}
+	}
 	states := w.st.Dirty()
 	if w.rng.IntN(4) == 0 {
 		w.st.Redo(states)
@@ -217,13 +276,20 @@ func (w *world) checkpoint() {
 		}
 	}
 	w.from = from
+	for i, o := range w.others {
+		o.saved = given[i]
+	}
 }
 
 // crash loses all that is not durable, starts the node again, and compares what
 // the sessions have with what they had.
 func (w *world) crash() {
 	w.deliver(len(w.log)) // what a replay will offer, so that the two can be compared
+	for _, o := range w.others {
+		w.follow(o, len(o.log))
+	}
 	old := w.st
+	w.crashes++
 	w.log = w.log[:w.durable]
 	overflowed := map[string]bool{}
 	for _, c := range w.clients {
@@ -234,6 +300,9 @@ func (w *world) crash() {
 		w.opt.MaxQueued++
 	}
 	w.boot()
+	for _, o := range w.others {
+		o.offered, o.placed = o.saved, o.saved
+	}
 	for id, state := range w.saved {
 		if err := w.st.Restore(id, state); err != nil {
 			w.t.Fatal(err)
@@ -241,8 +310,15 @@ func (w *world) crash() {
 	}
 	w.replaying = true
 	for _, e := range w.log[w.from:] {
-		if e.topic != "" {
+		switch {
+		case e.topic != "":
 			w.offer(e)
+			continue
+		case e.given != nil:
+			o := e.given.of
+			o.offered = max(o.offered, e.given.from)
+			w.follow(o, e.given.to)
+			o.placed = max(o.placed, e.given.to)
 			continue
 		}
 		if err := w.st.Replay(e.event); err != nil {
@@ -250,6 +326,9 @@ func (w *world) crash() {
 		}
 	}
 	w.offered, w.replaying = w.durable, false
+	for _, o := range w.others {
+		w.follow(o, len(o.log))
+	}
 	for _, c := range w.clients {
 		c.overflowed = overflowed[c.id]
 	}
@@ -303,6 +382,9 @@ func name(it *item) string {
 func (w *world) finish() {
 	w.durable = len(w.log)
 	w.deliver(w.durable)
+	for _, o := range w.others {
+		w.follow(o, len(o.log))
+	}
 	for _, c := range w.clients {
 		if !c.connected {
 			c.toggle()

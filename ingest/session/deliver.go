@@ -51,11 +51,11 @@ func (s *Session) Offer(m Message) (dropped int) {
 	if m.Copy != nil {
 		it.origin, it.at = copied, s.store.position(m.Ledger, m.LSN)
 	} else {
-		it.at = s.store.offered(m.Ledger, m.LSN, s.last)
-		if !s.last.before(it.at) {
+		it.at = s.store.offered(m.Ledger, m.LSN, &s.last)
+		if !s.last.in(it.at.ledger).before(it.at) {
 			return 0
 		}
-		s.last = it.at
+		s.last.raise(it.at)
 	}
 	s.queue.push(it)
 	s.mark()
@@ -134,7 +134,7 @@ func (s *Session) Take() (d Delivery, ok bool) {
 	}
 	if s.told < len(s.lost) && s.remembered() {
 		s.told++
-		s.losing = false
+		s.losing = len(s.lost)
 		lost := s.lost[s.told-1]
 		return Delivery{Message: Message{LSN: lost.from.lsn}, Drop: true, Event: s.droppedEvent(lost)}, true
 	}
@@ -142,7 +142,7 @@ func (s *Session) Take() (d Delivery, ok bool) {
 		if s.queue.len() == 0 {
 			return Delivery{}, false
 		}
-		s.losing = false
+		s.losing = len(s.lost)
 		it := s.queue.remove(0)
 		it.id = s.freeID()
 		s.flight.push(it)
@@ -169,7 +169,7 @@ func (s *Session) Noted(d *Delivery) {
 	defer s.mu.Unlock()
 	if d.Drop {
 		if s.told > 0 && s.lost[0].from.lsn == d.LSN { // they become durable in their order
-			s.lost, s.told = s.lost[1:], s.told-1
+			s.lost, s.told, s.losing = s.lost[1:], s.told-1, max(0, s.losing-1)
 		}
 		if len(s.lost) == 0 {
 			s.lost = nil

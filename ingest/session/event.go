@@ -10,7 +10,7 @@ import (
 const EventKey = "session"
 
 // eventVersion is what is written; older ones are read too.
-const eventVersion = 2
+const eventVersion = 3
 
 // An eventKind says what an event tells.
 type eventKind byte
@@ -115,8 +115,8 @@ func (s *Session) exchangeEvent(it *item) []byte {
 	if it.received {
 		kind = eventReceived
 	}
-	e := encoder{}
-	e.position(s.low())
+	e, low := encoder{}, s.low()
+	e.reach(&low)
 	e.item(it)
 	return e.appendTo(binary.BigEndian.AppendUint16(s.event(kind), it.id))
 }

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"slices"
 	"sync/atomic"
 
 	"github.com/tributary-edge/tributary"
@@ -8,8 +9,9 @@ import (
 
 // A ledger is one that positions are in. It is shared by all positions of a store.
 type ledger struct {
-	id   tributary.LedgerID
-	rank atomic.Uint64 // higher is newer; 0: not in the log
+	id    tributary.LedgerID
+	rank  atomic.Uint64 // higher is newer; 0: not in the log
+	other atomic.Bool   // another node writes it: it is a course of its own
 }
 
 // A position is a place in the log. Those of one store can be compared with ==.
@@ -19,7 +21,8 @@ type position struct {
 }
 
 // before says whether p is older than q for sure. Ledgers that are not in the
-// log any more are older than those that are.
+// log any more are older than those that are. What two nodes have written is in no
+// order.
 func (p position) before(q position) bool {
 	switch {
 	case p.ledger == nil || q.ledger == nil:
@@ -27,8 +30,17 @@ func (p position) before(q position) bool {
 	case p.ledger == q.ledger:
 		return p.lsn < q.lsn
 	default:
-		return p.ledger.rank.Load() < q.ledger.rank.Load()
+		return p.course() == nil && q.course() == nil && p.ledger.rank.Load() < q.ledger.rank.Load()
 	}
+}
+
+// course returns the ledger of another node that p is in, or nil: it is in one of
+// this node's own, which follow one another.
+func (p position) course() *ledger {
+	if p.ledger != nil && p.ledger.other.Load() {
+		return p.ledger
+	}
+	return nil
 }
 
 // Begin says that ledger is newer than all that were named so far. The caller
@@ -46,8 +58,20 @@ func (st *Store) Begin(ledger tributary.LedgerID) {
 	st.begin(st.intern(ledger))
 }
 
+// BeginOther says that another node writes a ledger. What is offered of it is in an
+// order of its own: neither before nor behind what this node, or a third one, has
+// written. It is called before anything is restored or offered that speaks of the
+// ledger; to call it again does nothing.
+func (st *Store) BeginOther(ledger tributary.LedgerID) {
+	st.ledgersMu.Lock()
+	defer st.ledgersMu.Unlock()
+	if l := st.intern(ledger); l.rank.Load() == 0 {
+		l.other.Store(true)
+	}
+}
+
 func (st *Store) begin(l *ledger) {
-	if l.rank.Load() == 0 {
+	if l.rank.Load() == 0 && !l.other.Load() {
 		st.newest++
 		l.rank.Store(st.newest)
 	}
@@ -69,10 +93,15 @@ func (st *Store) position(id tributary.LedgerID, lsn tributary.LSN) position {
 	return position{st.intern(id), lsn}
 }
 
-// offered returns a position that is offered, the last one having been last.
-func (st *Store) offered(id tributary.LedgerID, lsn tributary.LSN, last position) position {
-	if l := last.ledger; l != nil && l.id == id && l.rank.Load() > 0 {
+// offered returns a position that is offered, the last ones having been last.
+func (st *Store) offered(id tributary.LedgerID, lsn tributary.LSN, last *reach) position {
+	if l := last.own.ledger; l != nil && l.id == id && l.rank.Load() > 0 {
 		return position{l, lsn}
+	}
+	for _, p := range last.others {
+		if p.ledger.id == id && p.course() != nil {
+			return position{p.ledger, lsn}
+		}
 	}
 	st.ledgersMu.Lock()
 	defer st.ledgersMu.Unlock()
@@ -91,18 +120,24 @@ func (st *Store) Passed(ledger tributary.LedgerID, lsn tributary.LSN) {
 	defer st.ledgersMu.Unlock()
 	l := st.intern(ledger)
 	st.begin(l)
-	st.passed = position{l, lsn}
+	st.passed.raise(position{l, lsn})
 }
 
-// settled returns the position up to which a session that was offered last has
-// been offered everything.
-func (st *Store) settled(last position) position {
+// settled returns how far a session that was offered last has been offered
+// everything.
+func (st *Store) settled(last *reach) reach {
 	st.ledgersMu.Lock()
 	defer st.ledgersMu.Unlock()
-	if last.before(st.passed) {
-		return st.passed
+	all := reach{st.passed.own, slices.Clone(st.passed.others)}
+	if !last.own.before(all.own) {
+		all.own = last.own
 	}
-	return last
+	for _, p := range last.others {
+		if p.course() != nil && all.in(p.ledger).before(p) {
+			all.raise(p)
+		}
+	}
+	return all
 }
 
 // Oldest lowers what into has for each ledger to the oldest position that the
@@ -152,34 +187,47 @@ func (s *Session) Forget(ledger tributary.LedgerID, before tributary.LSN) (dropp
 	return dropped
 }
 
-// low returns a position such that all older ones are done with: acknowledged,
-// dropped, or never meant for this client. Copies and what was inherited do not
-// count: they are not in the order of the log.
-func (s *Session) low() position {
-	low := s.last
-	if low.ledger != nil {
-		low.lsn++
+// mostLooked bounds how far into a queue low looks.
+const mostLooked = 256
+
+// low returns for each course a position such that all older ones are done with:
+// acknowledged, dropped, or never meant for this client. Copies and what was inherited do not
+// count: they are not in the order of the log. A course of which that would take
+// too long to find out is left out.
+func (s *Session) low() reach {
+	low := reach{s.last.own, slices.Clone(s.last.others)}
+	if low.own.ledger != nil {
+		low.own.lsn++
 	}
-	lower := func(it *item) {
-		if it.origin == inPlace && (low.ledger == nil || it.at.before(low)) {
-			low = it.at
-		}
+	for i := range low.others {
+		low.others[i].lsn++
 	}
 	for i := range s.flight.len() {
-		lower(s.flight.at(i))
+		if it := s.flight.at(i); it.origin == inPlace {
+			low.lower(it.at)
+		}
 	}
-	for i := range s.queue.len() {
-		if it := s.queue.at(i); it.origin == inPlace { // these ascend
-			lower(it)
+	seen := map[*ledger]bool{}
+	for i := 0; i < s.queue.len() && len(seen) <= len(low.others); i++ {
+		it := s.queue.at(i)
+		if i == mostLooked {
+			low.others = slices.DeleteFunc(low.others, func(p position) bool { return !seen[p.ledger] })
+			if !seen[nil] {
+				low.own = position{}
+			}
 			break
+		}
+		if course := it.at.course(); it.origin == inPlace && !seen[course] { // those of one course ascend
+			seen[course] = true
+			low.lower(it.at)
 		}
 	}
 	return low
 }
 
 // doneBelow takes out what was done with when an event was made.
-func (s *Session) doneBelow(low position) {
-	pending := func(_ int, it *item) bool { return it.origin != inPlace || !it.at.before(low) }
+func (s *Session) doneBelow(low reach) {
+	pending := func(_ int, it *item) bool { return it.origin != inPlace || !it.at.before(low.in(it.at.ledger)) }
 	s.flight.keep(pending)
 	s.queue.keep(pending)
 }

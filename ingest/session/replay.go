@@ -64,7 +64,7 @@ type told struct {
 	expiry uint32             // opened
 	sub    topic.Subscription // subscribed
 	filter string             // unsubscribed
-	low    position           // sent, received
+	low    reach              // sent, received
 	item   item               // sent, received
 	will   *Will              // will
 	lost   span               // dropped
@@ -73,7 +73,8 @@ type told struct {
 
 func (st *Store) parse(event []byte) (ev told, err error) {
 	d := decoder{b: event, store: st}
-	if version := d.byte(); version < 1 || version > eventVersion {
+	version := d.byte()
+	if version < 1 || version > eventVersion {
 		return ev, fmt.Errorf("version %d: %w", version, ErrDamaged)
 	}
 	ev.kind = eventKind(d.byte())
@@ -89,7 +90,7 @@ func (st *Store) parse(event []byte) (ev told, err error) {
 	case eventSent, eventReceived:
 		id := d.uint16()
 		d.table()
-		ev.low, ev.item = d.position(), d.item()
+		ev.low, ev.item = d.reach(version), d.item()
 		ev.item.id = id
 		if id == 0 || ev.item.qos != 2 || ev.item.received != (ev.kind == eventReceived) {
 			d.fail()

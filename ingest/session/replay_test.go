@@ -461,10 +461,10 @@ func TestDamagedState(t *testing.T) {
 	}
 	newer := bytes.Clone(state[:len(state)-4])
 	newer[0]++
-	if err := st.Restore("c", seal(newer)); err == nil || !strings.Contains(err.Error(), "version 3") {
+	if err := st.Restore("c", seal(newer)); err == nil || !strings.Contains(err.Error(), "version 4") {
 		t.Errorf("another version: %v", err)
 	}
-	if err := st.Replay([]byte{3, 1}); err == nil || !strings.Contains(err.Error(), "version 3") {
+	if err := st.Replay([]byte{4, 1}); err == nil || !strings.Contains(err.Error(), "version 4") {
 		t.Errorf("another version: %v", err)
 	}
 }

@@ -49,10 +49,10 @@ type Session struct {
 	seq      uint64     // of its last event
 	restored uint64     // events up to this one are in the state that it was restored from
 	detached time.Time  // when it lost its connection; zero: it has one, or that is not known
-	last     position   // the last that was offered
+	last     reach      // the last that were offered
 	lost     []span     // dropped, and not known to be in the log
 	told     int        // of lost, so many were taken on this connection
-	losing   bool       // the last of lost goes on: nothing was taken since
+	losing   int        // those of lost from here on go on: nothing was taken since
 	flight   line       // in the order of sending
 	queue    line       // in the order of offering
 	subs     []topic.Subscription

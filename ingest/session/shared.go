@@ -56,25 +56,32 @@ func (s *Session) Inherit(all []Message) (dropped int, event []byte) {
 		it.origin, it.at = inherited, s.store.position(all[i].Ledger, all[i].LSN)
 		items = append(items, it)
 	}
-	slices.SortStableFunc(items, func(a, b item) int {
-		switch {
-		case a.at.before(b.at):
-			return -1
-		case b.at.before(a.at):
-			return 1
-		default:
-			return 0
-		}
-	})
+	slices.SortStableFunc(items, func(a, b item) int { return order(a.at, b.at) })
 	items = s.merge(items)
 	event = s.inheritedEvent(items)
 	s.mark()
 	return s.shrink(), event
 }
 
-// merge puts items, which ascend, into the queue, and returns those that were not
+// order is an order of positions in which those of one course are together, and
+// ascend.
+func order(a, b position) int {
+	x, y := a.course(), b.course()
+	switch {
+	case x != y && x == nil, a.before(b):
+		return -1
+	case x != y && y == nil, b.before(a):
+		return 1
+	case x != y:
+		return slices.Compare(x.id[:], y.id[:])
+	default:
+		return 0
+	}
+}
+
+// merge puts items, which ascend in each course, into the queue, and returns those that were not
 // there and are not in flight.
-func (s *Session) merge(items []item) []item {
+func (s *Session) merge(items []item) (taken []item) {
 	items = slices.DeleteFunc(items, func(it item) bool {
 		for i := range s.flight.len() {
 			if s.flight.at(i).same(&it) {
@@ -83,7 +90,19 @@ func (s *Session) merge(items []item) []item {
 		}
 		return false
 	})
-	taken := items[:0:0]
+	for len(items) > 0 {
+		n := 1
+		for n < len(items) && items[n].at.course() == items[0].at.course() {
+			n++
+		}
+		taken = append(taken, s.mergeCourse(items[:n])...)
+		items = items[n:]
+	}
+	return taken
+}
+
+// mergeCourse is merge for items of one course.
+func (s *Session) mergeCourse(items []item) (taken []item) {
 	var queue line
 	take := func() {
 		taken = append(taken, items[0])

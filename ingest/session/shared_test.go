@@ -2,7 +2,10 @@ package session
 
 import (
 	"bytes"
+	"encoding/hex"
+	"os"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/tributary-edge/tributary"
@@ -129,27 +132,40 @@ func TestInheritTooMuch(t *testing.T) {
 	}
 }
 
-// Events and states of version 1 have the same form.
-func TestVersion1(t *testing.T) {
+// What earlier versions of the program have written is read: version 2, and version
+// 1, which has the same form.
+func TestOldVersions(t *testing.T) {
 	was, events := life(t, NewStore(Options{}))
-	state := was.state()
-	old := bytes.Clone(state[:len(state)-4])
-	old[0] = 1
-	st := NewStore(Options{})
-	if err := st.Restore("press-4", seal(old)); err != nil {
+	text, err := os.ReadFile("testdata/version2.txt")
+	if err != nil {
 		t.Fatal(err)
 	}
-	if got := st.Get("press-4").state(); !bytes.Equal(got, state) {
-		t.Errorf("restored % x, want % x", got, state)
-	}
-	st = NewStore(Options{})
-	for _, e := range events {
-		e[0] = 1
-		if err := st.Replay(e); err != nil {
+	for version := range byte(2) {
+		old := make([][]byte, 0, len(events)+1)
+		for line := range strings.Lines(string(text)) {
+			b, err := hex.DecodeString(strings.TrimSpace(line))
+			if err != nil {
+				t.Fatal(err)
+			}
+			b[0] = version + 1
+			old = append(old, b)
+		}
+		st := NewStore(Options{})
+		state := old[len(events)]
+		if err := st.Restore("press-4", seal(state[:len(state)-4])); err != nil {
 			t.Fatal(err)
 		}
-	}
-	if s := st.Get("press-4"); s == nil || s.Will() == nil || s.flight.len() == 0 {
-		t.Errorf("replayed %+v", s)
+		if got := st.Get("press-4").state(); !bytes.Equal(got, was.state()) {
+			t.Errorf("restored % x, want % x", got, was.state())
+		}
+		st = NewStore(Options{})
+		for _, e := range old[:len(events)] {
+			if err := st.Replay(e); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if subs := st.Get("press-4").Subscriptions(); len(subs) != 1 {
+			t.Errorf("subscriptions %v", subs)
+		}
 	}
 }

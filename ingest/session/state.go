@@ -8,7 +8,7 @@ import (
 )
 
 // stateVersion is what is written; older ones are read too.
-const stateVersion = 2
+const stateVersion = 3
 
 // Dirty returns the states of the lasting sessions that have changed since the
 // last call, by client id; nil stands for a session that has ended. The caller
@@ -64,8 +64,8 @@ func (s *Session) state() []byte {
 	b = appendWill(b, s.will)
 	b = binary.BigEndian.AppendUint16(b, s.next)
 
-	e := encoder{}
-	e.position(s.store.settled(s.last))
+	e, last := encoder{}, s.store.settled(&s.last)
+	e.reach(&last)
 	e.b = binary.AppendUvarint(e.b, uint64(s.flight.len()))
 	for i := range s.flight.len() {
 		e.b = binary.BigEndian.AppendUint16(e.b, s.flight.at(i).id)
@@ -102,7 +102,8 @@ func (st *Store) parseState(client string, state []byte) (*Session, error) {
 		return nil, fmt.Errorf("checksum: %w", ErrDamaged)
 	}
 	d := decoder{b: state[:body], store: st}
-	if version := d.byte(); version < 1 || version > stateVersion {
+	version := d.byte()
+	if version < 1 || version > stateVersion {
 		return nil, fmt.Errorf("version %d: %w", version, ErrDamaged)
 	}
 	s := &Session{Client: client, store: st, lasting: true, traced: true}
@@ -120,7 +121,7 @@ func (st *Store) parseState(client string, state []byte) (*Session, error) {
 	s.will = d.will()
 	s.next = d.uint16()
 	d.table()
-	s.last = d.position()
+	s.last = d.reach(version)
 	ids := map[uint16]bool{0: true}
 	for range d.count(2 + minItem) {
 		id := d.uint16()
@@ -138,7 +139,7 @@ func (st *Store) parseState(client string, state []byte) (*Session, error) {
 		}
 		s.queue.push(it)
 	}
-	if d.bad || len(d.b) > 0 || s.next == 0 || s.seq < s.born || len(filters) != len(s.subs) || s.last.ledger == nil && s.last.lsn != 0 {
+	if d.bad || len(d.b) > 0 || s.next == 0 || s.seq < s.born || len(filters) != len(s.subs) || s.last.own.ledger == nil && s.last.own.lsn != 0 {
 		return nil, ErrDamaged
 	}
 	return s, nil

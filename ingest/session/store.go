@@ -51,8 +51,8 @@ type Store struct {
 
 	ledgersMu sync.Mutex // guards what follows; nothing is locked under it
 	ledgers   map[tributary.LedgerID]*ledger
-	newest    uint64   // rank of the newest ledger
-	passed    position // every message up to it has been offered
+	newest    uint64 // rank of the newest ledger
+	passed    reach  // every message up to it has been offered
 }
 
 // NewStore returns an empty store.

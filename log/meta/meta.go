@@ -70,6 +70,7 @@ var (
 	keyNodeID       = []byte("id")
 	keyBoots        = []byte("boots")
 	keyQoS2         = []byte("qos2")
+	keyOthers       = []byte("others")
 )
 
 // Open opens the meta file in dir, or makes it. A file that is damaged is set
@@ -256,6 +257,7 @@ type Checkpoint struct {
 	Ledger tributary.LedgerID
 	Next   tributary.LSN
 	State  []byte // of the QoS 2 packet ids
+	Others []byte // how far the ledgers of other gateways were given to subscribers; nil: none were
 
 	// To Save, what has changed; a nil value is gone. From Checkpoint, all there is.
 	Sessions map[string][]byte // by client id
@@ -291,6 +293,9 @@ func (d *DB) Save(positions []tributary.Position, c *Checkpoint, keep func(tribu
 			return err
 		}
 		if err := change(tx.Bucket(bucketRetained), c.Retained); err != nil {
+			return err
+		}
+		if err := change(tx.Bucket(bucketNode), map[string][]byte{string(keyOthers): c.Others}); err != nil {
 			return err
 		}
 		v := append([]byte(nil), c.Ledger[:]...)
@@ -332,6 +337,7 @@ func (d *DB) Checkpoint() (c Checkpoint, ok bool, err error) {
 		n := copy(c.Ledger[:], v)
 		c.Next = tributary.LSN(binary.BigEndian.Uint64(v[n:]))
 		c.State = append([]byte(nil), v[n+8:]...)
+		c.Others = bytes.Clone(tx.Bucket(bucketNode).Get(keyOthers))
 		if c.Sessions, err = all(tx.Bucket(bucketSessions)); err != nil {
 			return err
 		}

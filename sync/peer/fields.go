@@ -136,7 +136,7 @@ func (r *RejectError) decode(d *decoder) {
 func (s *Status) encode(e *encoder) {
 	e.u64(s.SentMillis)
 	e.id(s.Live)
-	e.flags(s.Short, s.KafkaReached)
+	e.flags(s.Short, s.KafkaReached, s.Subscribers)
 	e.u64(s.FreeBytes)
 	held := s.Held[:min(len(s.Held), maxHeld)]
 	e.u16(uint16(len(held)))
@@ -147,7 +147,7 @@ func (s *Status) encode(e *encoder) {
 		e.lsn(h.Durable)
 		e.u64(h.Chain)
 		e.lsn(h.Position)
-		e.flags(h.Forwarding, h.Holding)
+		e.flags(h.Forwarding, h.Holding, h.Own)
 	}
 	nodes := s.Nodes[:min(len(s.Nodes), maxNodes)]
 	e.u16(uint16(len(nodes)))
@@ -160,7 +160,7 @@ func (s *Status) encode(e *encoder) {
 
 func (s *Status) decode(d *decoder) {
 	s.SentMillis, s.Live = d.u64(), d.ledger()
-	d.flags(&s.Short, &s.KafkaReached)
+	d.flags(&s.Short, &s.KafkaReached, &s.Subscribers)
 	s.FreeBytes = d.u64()
 	n := int(d.u16())
 	if n > maxHeld {
@@ -171,7 +171,7 @@ func (s *Status) decode(d *decoder) {
 			return
 		}
 		h := Held{Ledger: d.ledger(), Base: d.lsn(), Durable: d.lsn(), Chain: d.u64(), Position: d.lsn()}
-		d.flags(&h.Forwarding, &h.Holding)
+		d.flags(&h.Forwarding, &h.Holding, &h.Own)
 		s.Held = append(s.Held, h)
 	}
 	if !d.more() {

@@ -72,6 +72,7 @@ type Status struct {
 	Live         tributary.LedgerID
 	Short        bool // the node acknowledges without the copies that it should have (R12)
 	KafkaReached bool // it has reached Kafka of late
+	Subscribers  bool // clients of it subscribe to something: it is to have copies of all that is taken (R53)
 	FreeBytes    uint64
 	Held         []Held
 	Nodes        []Standing // of the site, as far as the sender knows
@@ -93,6 +94,7 @@ type Held struct {
 	Position   tributary.LSN // below: in Kafka, as far as it knows
 	Forwarding bool          // it is forwarding the ledger now (R26)
 	Holding    bool          // and waits at the mark of a hand-off (R45)
+	Own        bool          // it wrote it, or writes it; these are in the order in which it did
 }
 
 // An Append is more of a ledger that the sender wants the receiver to keep a
@@ -230,6 +232,10 @@ func Decode(kind byte, b []byte) (Message, error) {
 		m = &Collect{}
 	case kindCollected:
 		m = &Collected{}
+	case kindHashes:
+		m = &Hashes{}
+	case kindShared:
+		m = &Shared{}
 	default:
 		return nil, fmt.Errorf("a message of kind %d, which this program does not know", kind)
 	}

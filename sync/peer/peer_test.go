@@ -21,8 +21,8 @@ func examples() []Message {
 		&Hello{Version: 1, Site: "plant", Node: tributary.NodeID{9}, Boot: 7, Nonce: 1 << 63, Name: "gateway-1"},
 		&RejectError{Reason: "another node has this identity", Boot: 5, Nonce: 1 << 63},
 		&Status{
-			SentMillis: 1, Live: id, Short: true, KafkaReached: true, FreeBytes: 1 << 40,
-			Held:  []Held{{Ledger: id, Base: 1, Durable: 2, Chain: 3, Position: 4, Forwarding: true}, {Ledger: id, Holding: true}},
+			SentMillis: 1, Live: id, Short: true, KafkaReached: true, Subscribers: true, FreeBytes: 1 << 40,
+			Held:  []Held{{Ledger: id, Base: 1, Durable: 2, Chain: 3, Position: 4, Forwarding: true, Own: true}, {Ledger: id, Holding: true}},
 			Nodes: []Standing{{Node: tributary.NodeID{4}, Version: 5, State: 2}},
 		},
 		&Status{},
@@ -44,6 +44,10 @@ func examples() []Message {
 			Ends:    []ClientEnd{{1, 0, 7}, {0, 1, 1 << 60}},
 			IDs:     []PacketID{{Client: 1, ID: 65535, LSN: 6, Epoch: 2, Sum: 1 << 63}, {Ledger: 1, Released: true, Epoch: 3}},
 		},
+		&Hashes{Sum: 1 << 60, All: []uint64{1, 2, 1 << 63}},
+		&Hashes{},
+		&Shared{Items: [][]byte{[]byte("one"), {}, []byte("three")}, More: true},
+		&Shared{},
 	}
 }
 

@@ -36,6 +36,10 @@ type Keeper struct {
 	// Promise fills in what an Echo says of this node; nil: nothing is promised.
 	Promise func(e *peer.Echo)
 
+	// Shared is given what a peer says of what all nodes know alike, until the next call,
+	// and returns the answer, or nil; nil: nothing is shared.
+	Shared func(from *peer.Hello, m peer.Message) peer.Message
+
 	mu   sync.Mutex // guards what follows
 	open map[*serving]struct{}
 }
@@ -55,6 +59,7 @@ type serving struct {
 	nacks  []peer.Nack
 	pulls  []peer.Pull
 	echo   *peer.Echo
+	shared peer.Message // the answer to the latest question about what is shared
 	wake   chan struct{}
 	nacked map[tributary.LedgerID]nacked
 	giving tributary.LedgerID // what is being given
@@ -134,6 +139,8 @@ func (s *serving) receive(ctx context.Context) error {
 			s.ask(ctx, m, m.Try)
 		case *peer.Collect:
 			s.ask(ctx, m, m.Try)
+		case *peer.Hashes, *peer.Shared:
+			s.share(m)
 		default:
 			err = fmt.Errorf("the peer says %T, which is an answer, and was asked nothing", m)
 		}
@@ -154,6 +161,21 @@ func (s *serving) status(m *peer.Status) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.echo = e
+	s.signal()
+}
+
+// share takes what is known alike, and sees to the answer.
+func (s *serving) share(m peer.Message) {
+	if s.Shared == nil {
+		return
+	}
+	answer := s.Shared(s.conn.Peer(), m)
+	if answer == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.shared = answer
 	s.signal()
 }
 
@@ -356,9 +378,12 @@ func (s *serving) answer(ctx context.Context) error {
 // answerOnce says all that is quickly said.
 func (s *serving) answerOnce() (said bool, err error) {
 	s.mu.Lock()
-	news, nacks, echo, told := s.news, s.nacks, s.echo, s.told
-	s.news, s.nacks, s.echo, s.told = map[tributary.LedgerID]bool{}, nil, nil, nil
+	news, nacks, echo, told, shared := s.news, s.nacks, s.echo, s.told, s.shared
+	s.news, s.nacks, s.echo, s.told, s.shared = map[tributary.LedgerID]bool{}, nil, nil, nil, nil
 	s.mu.Unlock()
+	if shared != nil {
+		told = append(told, shared)
+	}
 	for _, m := range told {
 		if err := s.conn.Send(m); err != nil {
 			return true, err

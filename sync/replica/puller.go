@@ -25,6 +25,9 @@ type Puller struct {
 	Heals   Healer // nil: what is missing stays so
 	// Needs says whether this node must have a ledger in any case; nil: none.
 	Needs func(id tributary.LedgerID) bool
+	// More returns what this node wants of a peer beside that, whether Kafka has it or
+	// not; nil: nothing.
+	More func(of tributary.NodeID) []peer.Pull
 
 	mu    sync.Mutex // guards what follows
 	asked map[want]asking
@@ -73,7 +76,16 @@ func (p *Puller) Pulls(of tributary.NodeID) (all []peer.Pull) {
 			all = append(all, peer.Pull{Ledger: h.Ledger, From: from})
 		}
 	}
-	return append(all, p.missing(of, holds)...)
+	all = append(all, p.missing(of, holds)...)
+	if p.More == nil {
+		return all
+	}
+	for _, m := range p.More(of) {
+		if p.asks(of, want{ledger: m.Ledger}, m.From, time.Now()) {
+			all = append(all, m)
+		}
+	}
+	return all
 }
 
 // missing returns what is damaged here and a peer may have (R15).
