@@ -22,8 +22,7 @@ func (s *site) whoami() peer.Hello {
 // admit says whether a peer may speak (R3).
 func (s *site) admit(h *peer.Hello) (news bool, err error) {
 	news, err = s.roster.Admit(h.Node, h.Name, h.Boot, h.Nonce)
-	var impostor *roster.ImpostorError
-	if errors.As(err, &impostor) {
+	if impostor, is := errors.AsType[*roster.ImpostorError](err); is {
 		s.alarms.raise(s, fmt.Sprintf("a process says that it is node %v (%s), of which a later one is known: its card or data directory was copied, or is an old image. It was told to become another node; nothing is lost or sent twice", h.Node, h.Name))
 		return false, &peer.RejectError{Reason: err.Error(), Boot: impostor.Boot, Nonce: impostor.Nonce}
 	}

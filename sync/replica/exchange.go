@@ -50,7 +50,7 @@ type Exchange struct {
 	// node, and says whether that one is to become another: or else this one does.
 	Rejected func(by string)
 	Clone    func(other *peer.Hello) (itYields bool)
-	Logger *slog.Logger // nil: none
+	Logger   *slog.Logger // nil: none
 
 	mu      sync.Mutex                  // guards what follows
 	spoken  map[*peer.Conn]bool         // connections with peers
