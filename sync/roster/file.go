@@ -43,7 +43,8 @@ func Open(folder string, self tributary.NodeID) (r *Roster, damaged bool, err er
 	}
 	if err == nil {
 		nodes, err := parse(text)
-		if newer, is := errors.AsType[*VersionError](err); is {
+		var newer *VersionError
+		if errors.As(err, &newer) {
 			return nil, false, fmt.Errorf("%s %w", r.path, err)
 		}
 		damaged = err != nil
