@@ -43,8 +43,7 @@ func Open(folder string, self tributary.NodeID) (r *Roster, damaged bool, err er
 	}
 	if err == nil {
 		nodes, err := parse(text)
-		var newer *VersionError
-		if errors.As(err, &newer) {
+		if _, newer := errors.AsType[*VersionError](err); newer {
 			return nil, false, fmt.Errorf("%s %w", r.path, err)
 		}
 		damaged = err != nil
