@@ -98,6 +98,7 @@ func (n *Node) serveAdmin(ctx context.Context) error {
 	local.Handle("/", mux)
 	if n.site != nil {
 		local.HandleFunc("POST /api/invite", answerInvite(n.site.invitations, n.site.here))
+		local.HandleFunc("POST /api/skip", n.site.answerSkip)
 		local.HandleFunc("GET /api/nodes", n.site.answerNodes)
 		local.HandleFunc("POST /api/nodes/remove", n.site.answerRemove)
 	}

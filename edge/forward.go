@@ -57,7 +57,8 @@ func (n *Node) forwardLedger(ctx context.Context, cfg uplink.Config, id tributar
 		if err != nil {
 			return err
 		}
-		err = uplink.Forward(ctx, cfg, src, n.up)
+		from, watch := n.site.confirmed(src, n.up)
+		err = uplink.Forward(ctx, cfg, from, watch)
 		src.Close()
 		var stopped *uplink.StoppedError
 		if !errors.As(err, &stopped) {

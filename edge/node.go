@@ -35,10 +35,6 @@ import (
 //nolint:gochecknoglobals // -ldflags needs a variable
 var Version = "0.1.0-dev"
 
-// copyReserve is the part of the log that is kept for what this node's own devices
-// send: copies of others leave a quarter.
-const copyReserve = 4
-
 // segmentsDir is the folder of the log in the data directory.
 const segmentsDir = "log"
 
@@ -129,7 +125,7 @@ func (n *Node) openLog() error {
 		return err
 	}
 	n.meter, fs = newMeter(fs, n.meta, n.cfg.Node.DataDir, cfg.EnduranceBytes, n.cfg.Kafka.Linger)
-	maxBytes, alarmReserve, err := n.room()
+	maxBytes, alarmReserve, copiesLeave, err := n.room()
 	if err != nil {
 		return err
 	}
@@ -138,7 +134,7 @@ func (n *Node) openLog() error {
 	opening := &record.Record{Key: []byte(origin.Key), Value: n.opening()}
 	l, found, err := store.Open(fs, store.Options{
 		SegmentBytes: cfg.SegmentBytes, MaxBytes: maxBytes, MaxAge: cfg.MaxAge, Window: window, Compress: cfg.Compression.On(flash),
-		DropOldest: cfg.DropOldest, AlarmReserve: alarmReserve, CopyReserve: maxBytes / copyReserve, Opening: opening, Clock: n.clock,
+		DropOldest: cfg.DropOldest, AlarmReserve: alarmReserve, CopyReserve: copiesLeave, Opening: opening, Clock: n.clock,
 	})
 	if err != nil {
 		return err

@@ -62,8 +62,8 @@ func (s *site) told(nodes []peer.Standing) {
 
 // changed acts on what this node is to the site now.
 func (s *site) changed() {
-	if n := s.node.door.Recheck(); n > 0 {
-		s.node.logger.Warn(errRemoved, "disconnected", n)
+	if s.roster.Self() != roster.Member {
+		s.node.logger.Warn(errRemoved, "disconnected", s.node.door.Recheck())
 	}
 }
 

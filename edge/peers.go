@@ -1,15 +1,20 @@
 package edge
 
 import (
+	"fmt"
+	"math"
 	"slices"
 	"time"
 
 	"github.com/tributary-edge/tributary"
 	"github.com/tributary-edge/tributary/edge/status"
+	"github.com/tributary-edge/tributary/ingest"
+	"github.com/tributary-edge/tributary/log/store"
 	"github.com/tributary-edge/tributary/sync/member"
 	"github.com/tributary-edge/tributary/sync/peer"
 	"github.com/tributary-edge/tributary/sync/replica"
 	"github.com/tributary-edge/tributary/sync/roster"
+	"github.com/tributary-edge/tributary/sync/takeover"
 	"github.com/tributary-edge/tributary/sync/uplink"
 	"github.com/tributary-edge/tributary/sync/view"
 )
@@ -25,10 +30,11 @@ func (s *site) others() []member.Member {
 	return m.List()
 }
 
-// nodes returns the others that are probably there.
+// nodes returns the others that are probably there: not more than a site has, whatever
+// is told by gossip.
 func (s *site) nodes() (all []replica.Node) {
 	for _, m := range s.others() {
-		if m.State == member.Alive {
+		if m.State == member.Alive && len(all) < roster.Most {
 			all = append(all, replica.Node{ID: m.Node, Name: m.Name, Address: m.PeerAddress.String()})
 		}
 	}
@@ -58,6 +64,8 @@ func (s *site) sender(to tributary.NodeID) *replica.Sender {
 		Diverged: func(ledger tributary.LedgerID, at tributary.LSN) {
 			s.node.logger.Error("a peer has another history of what this process writes: two processes have written to one ledger", "ledger", ledger.String(), "from", uint64(at))
 		},
+		Full:   func(tributary.LedgerID) { s.full(to) },
+		Pace:   s.pace,
 		Status: s.says,
 		Answer: s.keeper.Answered,
 	}
@@ -70,20 +78,77 @@ func (s *site) sender(to tributary.NodeID) *replica.Sender {
 // keeps says whether a peer is to keep a copy of a ledger of this node: as many do
 // as the configuration wants, of those that are there and were not removed (R6).
 func (s *site) keeps(ledger tributary.LedgerID, node tributary.NodeID) bool {
-	var there []tributary.NodeID
-	for _, n := range s.nodes() {
-		if s.roster.State(n.ID) == roster.Member {
-			there = append(there, n.ID)
+	return slices.Contains(s.view.Keepers(ledger, s.keepers(), max(1, s.node.cfg.Ack.Copies), time.Now()), node)
+}
+
+// full notes that a peer has no room for copies: another one is to keep them, if
+// there is one.
+func (s *site) full(node tributary.NodeID) {
+	s.view.Full(node, time.Now())
+	s.alarms.raise(s, fmt.Sprintf("gateway %s has no room for copies of what this one takes: give its log more room, or bring it to Kafka", s.nameOf(node)))
+}
+
+// nameOf returns what a node is called.
+func (s *site) nameOf(node tributary.NodeID) string {
+	for _, m := range s.others() {
+		if m.Node == node && m.Name != "" {
+			return m.Name
 		}
 	}
-	return slices.Contains(view.Peers(ledger, there, max(1, s.node.cfg.Ack.Copies)), node)
+	return node.String()
+}
+
+// keepers returns the nodes that may keep copies.
+func (s *site) keepers() (all []tributary.NodeID) {
+	for _, n := range s.nodes() {
+		if s.roster.State(n.ID) == roster.Member {
+			all = append(all, n.ID)
+		}
+	}
+	return all
 }
 
 func (s *site) acknowledged(ledger tributary.LedgerID) tributary.LSN {
 	if s.acks == nil {
 		return s.node.log.Durable()
 	}
-	return s.acks.Acked(ledger)
+	lac, _ := s.acks.Acked(ledger)
+	return lac
+}
+
+// confirmed returns a ledger of this node as it is to be forwarded, and who is told: if
+// devices wait for copies, QoS 2 is forwarded when they were answered (R22), and what is
+// in Kafka needs no copy (R11).
+func (s *site) confirmed(src *store.Reader, up *uplinkState) (uplink.Source, uplink.Observer) {
+	if s == nil {
+		return src, up
+	}
+	whole := &takeover.Healing{Reader: src}
+	if s.acks == nil {
+		return whole, up
+	}
+	id := src.Ledger()
+	lac := func() tributary.LSN {
+		lac, known := s.acks.Acked(id)
+		if !known && id != s.node.log.Ledger() {
+			return math.MaxUint64 // nobody waits for an answer
+		}
+		return lac
+	}
+	return &uplink.Confirmed{Source: whole, LAC: lac, Waits: ingest.IsQoS2}, answering{up, s}
+}
+
+// answering is the observer of a ledger of this node that devices may wait for.
+type answering struct {
+	*uplinkState
+
+	site *site
+}
+
+// Committed implements uplink.Observer.
+func (a answering) Committed(c uplink.Commit) {
+	a.uplinkState.Committed(c)
+	a.site.acks.InKafka(c.Position.Ledger, c.Position.Next)
 }
 
 // says is what this node says of itself.
@@ -122,7 +187,7 @@ func (s *site) heard(from *peer.Hello, st *peer.Status) {
 	holds := make([]view.Holding, len(st.Held))
 	for i := range st.Held {
 		h := &st.Held[i]
-		holds[i] = view.Holding{Ledger: h.Ledger, Durable: h.Durable, Position: h.Position, Forwards: h.Forwarding}
+		holds[i] = view.Holding{Ledger: h.Ledger, Base: h.Base, Durable: h.Durable, Position: h.Position, Forwards: h.Forwarding}
 	}
 	s.told(st.Nodes)
 	believed, doubt := s.view.Heard(from.Node, st.Live, holds, time.Now())
@@ -139,6 +204,9 @@ func (s *site) heard(from *peer.Hello, st *peer.Status) {
 func (s *site) moved(id tributary.LedgerID, next tributary.LSN) {
 	s.view.Moved(id, next, time.Now())
 	s.noted(id, next)
+	if s.acks != nil && s.node.log.Writes(id) {
+		s.acks.InKafka(id, next)
+	}
 }
 
 // noted tells the log.
@@ -191,7 +259,10 @@ func (s *site) report() *status.Gateways {
 			Node: m.Node.String(), Name: m.Name, Address: m.PeerAddress.String(), State: m.State.String(), Copied: uint64(copied[m.Node]),
 		})
 	}
-	g.Alarms = s.alarms.shown()
+	g.Alarms, g.Stuck = s.alarms.shown(), []status.Stuck{}
+	for _, k := range s.taking.Stuck() {
+		g.Stuck = append(g.Stuck, status.Stuck{Ledger: k.Ledger.String(), From: uint64(k.From), To: uint64(k.To), Seconds: time.Since(k.Since).Seconds()})
+	}
 	for _, l := range s.node.log.Ledgers() {
 		if !l.Copy {
 			continue

@@ -8,25 +8,31 @@ import (
 	"github.com/tributary-edge/tributary/log/disk"
 )
 
-// room returns what the log may have, and how much of that is for alarms alone.
-func (n *Node) room() (maxBytes, alarmReserve int64, err error) {
+// copyReserve is the part of the log that is kept for what this node's own devices
+// send: copies of others leave a quarter of what the disk has for it.
+const copyReserve = 4
+
+// room returns what the log may have, how much of that is for alarms alone, and how
+// much copies of others leave.
+func (n *Node) room() (maxBytes, alarmReserve, copiesLeave int64, err error) {
 	total, free, err := disk.Space(n.cfg.Node.DataDir)
 	if err != nil {
-		return 0, 0, err
+		return 0, 0, 0, err
 	}
 	used, err := disk.Used(LogDir(n.cfg.Node.DataDir), ".seg", ".zseg")
 	if err != nil {
-		return 0, 0, err
+		return 0, 0, 0, err
 	}
 	if maxBytes = n.cfg.Log.MaxBytes; maxBytes == 0 {
 		maxBytes = total / 100 * int64(n.cfg.Log.MaxPercent)
 	}
+	copiesLeave = min(maxBytes, used+free) / copyReserve
 	alarmReserve, err = reserveFor(n.cfg, maxBytes, used+free)
 	if err != nil && used > 0 { // what is stored must go on; another program may have filled the disk
 		n.logger.Warn("a smaller reserve is kept for alarms", "why", err.Error())
-		return maxBytes, min(maxBytes, used+free) / 2, nil
+		return maxBytes, min(maxBytes, used+free) / 2, copiesLeave, nil
 	}
-	return maxBytes, alarmReserve, err
+	return maxBytes, alarmReserve, copiesLeave, err
 }
 
 // reserveFor returns how much of a log that may have maxBytes, on a disk that has

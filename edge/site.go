@@ -36,6 +36,7 @@ type site struct {
 	acks        *replica.Acks
 	keeper      replica.Keeper
 	puller      replica.Puller
+	pace        *replica.Pace
 	taking      takeover.Forwarder
 	known       member.Addresses
 	roster      *roster.Roster
@@ -82,7 +83,9 @@ func (n *Node) openSite() error {
 	s.view.Own = func() (tributary.LedgerID, tributary.LSN) { return n.log.Ledger(), n.log.Durable() }
 	log := copied{n.log, s}
 	s.keeper = replica.Keeper{Log: log, Logger: n.logger, Status: s.heard, Own: n.log.Writes, Classify: classify}
-	s.puller = replica.Puller{Log: log, View: s.view}
+	s.pace = &replica.Pace{BytesPerSecond: int64(n.cfg.Site.MaxBandwidth)}
+	s.keeper.Pace, s.keeper.Heals = s.pace, healed{n.log}
+	s.puller = replica.Puller{Log: log, View: s.view, Copies: func() int { return n.cfg.Ack.Copies }, Keepers: s.keepers, Heals: healed{n.log}, Needs: s.taking.Needs}
 	s.taking = takeover.Forwarder{View: s.view, Log: log, Own: n.log.Wrote, Committed: s.tookOver, Logger: n.logger}
 	if n.cfg.Ack.Copies > 0 {
 		s.acks = &replica.Acks{Copies: s.wanted, Accept: !n.cfg.Ack.RefuseAlone, Short: s.short}
@@ -124,6 +127,22 @@ func (c copied) Read(id tributary.LedgerID) (replica.Reader, error) { return c.R
 
 // Follow implements takeover.Log.
 func (c copied) Follow(id tributary.LedgerID) (takeover.Reader, error) { return c.Reader(id) }
+
+// Damaged implements takeover.Log.
+func (c copied) Damaged(id tributary.LedgerID, lsn tributary.LSN) bool {
+	return slices.ContainsFunc(c.Log.Missing(), func(h store.Hole) bool { return h.Ledger == id && h.From <= lsn && lsn < h.To })
+}
+
+// healed fits the log to replica where records are missing.
+type healed struct{ *store.Log }
+
+// Missing implements replica.Healer.
+func (h healed) Missing() (all []replica.Range) {
+	for _, m := range h.Log.Missing() {
+		all = append(all, replica.Range{Ledger: m.Ledger, From: m.From, To: m.To})
+	}
+	return all
+}
 
 // Copies implements takeover.Log.
 func (c copied) Copies() (all []view.Holding) {

@@ -21,9 +21,11 @@ import (
 	"github.com/tributary-edge/tributary/sync/join"
 )
 
-// pair is two gateways of one site, each at its own loopback address.
+// newPair is two gateways of one site, each at its own loopback address. Its tests
+// wait most of their time, for timers that are real: they run beside each other.
 func newPair(t *testing.T, extra string) (a, b *site) {
 	t.Helper()
+	t.Parallel()
 	subnet := fmt.Sprintf("127.%d.%d", 1+rand.IntN(200), 1+rand.IntN(200))
 	conf := func(n int) string {
 		return fmt.Sprintf("[site]\nlisten = \"%s.%d:7882\"\n%s", subnet, n, extra)
@@ -178,10 +180,11 @@ func TestUplinkCutForOne(t *testing.T) {
 	}
 }
 
-// A1, R2: while the only peer is away devices wait for five seconds, then this disk
+// A1, R2: while the only peer is away, and Kafka is, devices wait for five seconds, then this disk
 // is enough, and the node is yellow; once the peer is back it is green again.
 func TestShortOfPeers(t *testing.T) {
 	a, b := newPair(t, "")
+	a.addr, b.addr = "127.0.0.1:1", "127.0.0.1:1" // nobody is there: what is in Kafka needs no copy
 	b.pairWith(a)
 	w := a.connect("device", 1)
 	w.publish(1, 0, 1, "plant/1", "both")
@@ -361,6 +364,7 @@ func TestRemoved(t *testing.T) {
 // what they sent is taken like anything that was never answered.
 func TestEndsWhileItRefuses(t *testing.T) {
 	a, b := newPair(t, "[ack]\nif_peers_missing = \"refuse\"\n")
+	a.addr, b.addr = "127.0.0.1:1", "127.0.0.1:1" // nobody is there: what is in Kafka needs no copy
 	b.pairWith(a)
 	w := a.connect("device", 1)
 	w.publish(1, 0, 1, "plant/1", "both")
@@ -388,4 +392,37 @@ func TestEndsWhileItRefuses(t *testing.T) {
 	w.publish(1, 1, 2, "plant/1", "alone")
 	w.expect(0x40, 2)
 	b.until("a copy", func(r status.Report) bool { return len(r.Gateways.Copies) > 0 })
+}
+
+// R22, R11: its only peer is away, and this gateway refuses. What Kafka has needs no
+// copy: QoS 1 is forwarded and then acknowledged. QoS 2 is not forwarded before it is
+// acknowledged: this gateway could burn now, and nobody would know the message when the
+// device sends it again.
+func TestForwardsWhatIsAcknowledged(t *testing.T) {
+	a, b := newPair(t, "[ack]\nif_peers_missing = \"refuse\"\n")
+	b.pairWith(a)
+	b.end()
+	w := a.connect("device", 1)
+	for n := range uint16(5) {
+		w.publish(1, 0, n+1, "plant/1", fmt.Sprint(n))
+		w.expect(0x40, n+1)
+	}
+	w.publish(2, 0, 6, "plant/1", "5")
+	w.publish(1, 0, 7, "plant/1", "6")
+	a.until("two to wait", func(r status.Report) bool { return r.Gateways.Waiting == 2 })
+	quiet := time.Now().Add(2 * time.Second)
+	a.until("a while to pass", func(r status.Report) bool {
+		if r.Gateways.Waiting != 2 || r.Uplink.Sent > 5 {
+			t.Fatalf("%d wait, %d are in Kafka", r.Gateways.Waiting, r.Uplink.Sent)
+		}
+		return time.Now().After(quiet)
+	})
+	b.start()
+	w.expect(0x50, 6)
+	w.expect(0x40, 7)
+	for n, r := range a.committed("mqtt", 7) {
+		if string(r.Value) != fmt.Sprint(n) {
+			t.Errorf("record %d is %s", n, r.Value)
+		}
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"net/http"
 	"os"
 	"strings"
 	"testing"
@@ -254,4 +255,85 @@ func TestTakeOverOfAFreshLedger(t *testing.T) {
 			t.Fatalf("record %d is %s", n, r.Value)
 		}
 	}
+}
+
+// damageCopy makes the disk of a gateway that does not run damage a part of what it has
+// of others.
+func (s *site) damageCopy(part string) {
+	s.t.Helper()
+	name := s.segments()[0]
+	text, err := os.ReadFile(name)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	at := bytes.Index(text, []byte(part))
+	if at < 0 {
+		s.t.Fatal("there is no copy")
+	}
+	text[at] ^= 0xff
+	if err := os.WriteFile(name, text, 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// R15: a part of a copy is damaged. It is taken from the gateway that has it, which
+// cannot reach Kafka, and all is forwarded.
+func TestDamagedCopyIsHealed(t *testing.T) {
+	a, b := newPair(t, "[log]\ncompression = \"none\"\n[default_route]\ndead_letter = \"dead\"\n")
+	kafka := a.addr
+	a.addr, b.addr = "127.0.0.1:1", "127.0.0.1:1" // nobody is there
+	b.pairWith(a)
+	w := a.connect("device", 1)
+	const sent = 20
+	for n := range uint16(sent) {
+		w.publish(1, 0, n+1, "plant/1", fmt.Sprintf("reading %d", n))
+		w.expect(0x40, n+1)
+	}
+	b.end()
+	b.damageCopy("reading 10")
+	b.addr = kafka
+	b.start()
+	for n, r := range b.committed("mqtt", sent) {
+		if string(r.Value) != fmt.Sprintf("reading %d", n) {
+			t.Fatalf("record %d is %s", n, r.Value)
+		}
+	}
+	if r := b.Report(); r.Uplink.Gaps > 0 || len(r.Gateways.Stuck) > 0 {
+		t.Errorf("%d gaps, stuck %v", r.Uplink.Gaps, r.Gateways.Stuck)
+	}
+}
+
+// R15: the gateway that wrote a ledger is gone for good, and the only copy is damaged.
+// It is stuck, and says so, until an operator gives the damaged part up: then the
+// dead-letter topic names it, and what is behind it goes on.
+func TestSkip(t *testing.T) {
+	a, b := newPair(t, "[log]\ncompression = \"none\"\n[default_route]\ndead_letter = \"dead\"\n")
+	kafka := a.addr
+	a.addr, b.addr = "127.0.0.1:1", "127.0.0.1:1" // nobody is there
+	b.pairWith(a)
+	w := a.connect("device", 1)
+	for n := range uint16(20) {
+		w.publish(1, 0, n+1, "plant/1", fmt.Sprintf("reading %d", n))
+		w.expect(0x40, n+1)
+	}
+	a.end()
+	b.end()
+	b.damageCopy("reading 10")
+	b.addr = kafka
+	b.start()
+	if got := b.committed("mqtt", 10); len(got) != 10 {
+		t.Errorf("%d records before it", len(got))
+	}
+	r := b.until("it to be stuck", func(r status.Report) bool { return len(r.Gateways.Stuck) == 1 })
+	if code, text := b.admin("POST", "/api/skip?ledger=0123456789"); code != http.StatusConflict {
+		t.Errorf("%d: %s", code, text)
+	}
+	if code, text := b.admin("POST", "/api/skip?ledger="+r.Gateways.Stuck[0].Ledger); code != http.StatusOK {
+		t.Errorf("%d: %s", code, text)
+	}
+	got := b.committed("mqtt", 19)
+	if string(got[10].Value) != "reading 11" || len(b.committed("dead", 1)) != 1 {
+		t.Errorf("behind it is %s", got[10].Value)
+	}
+	b.until("the room to be free", func(r status.Report) bool { return len(r.Gateways.Stuck) == 0 && r.Gateways.Copies[0].Waiting == 0 })
 }

@@ -31,6 +31,9 @@ const (
 // pass for one of ours.
 const userPrefix = "user."
 
+// IsQoS2 says whether a record was a message of QoS 2.
+func IsQoS2(r *record.Record) bool { return string(r.Header(headerQoS)) == "2" }
+
 var qosValue = [3][]byte{{'0'}, {'1'}, {'2'}}
 
 // A routed is what a connection remembers of a topic, so that messages on the

@@ -52,6 +52,9 @@ type Site struct {
 	Gossip    string   // gossip: HOST:PORT, TCP and UDP; default the host of Listen and port 7883
 	Advertise string   // advertise: the IP address at which they reach both; default what this machine reaches others from
 	Seeds     []string // seeds: HOST:PORT of the gossip of some of them; default none, those that tributary join was told of
+	// MaxBandwidth is max_bandwidth: bytes of copies that this gateway sends to the
+	// others in a second, 1KiB to 1GiB; default 0, as many as the network takes.
+	MaxBandwidth int
 }
 
 // Ack is [ack]: when a device gets its acknowledgement. Its key level takes only

@@ -16,6 +16,8 @@ type Gateways struct {
 	Unprotected uint64   `json:"unprotected"`      // records acknowledged in that way, since the start
 	Alarms      []string `json:"alarms,omitempty"` // raised within a day
 
+	Stuck []Stuck `json:"stuck"` // ledgers of others that cannot be forwarded from here
+
 	Waiting        int     `json:"waiting"`         // records on this disk that wait for copies
 	WaitingSeconds float64 `json:"waiting_seconds"` // the oldest of them
 }
@@ -38,6 +40,19 @@ type Copy struct {
 	Forwarding bool   `json:"forwarding"` // this node sends it, in place of its writer
 }
 
+// A Stuck is a ledger of another node whose records [From, To) come next and are
+// damaged in the copy that this node holds.
+type Stuck struct {
+	Ledger  string  `json:"ledger"`
+	From    uint64  `json:"from"`
+	To      uint64  `json:"to"`
+	Seconds float64 `json:"seconds"` // since when
+}
+
+// stuckFor is for how many seconds another gateway may take to give what is damaged
+// before a person is asked.
+const stuckFor = 60
+
 func (r *Report) judgeGateways() {
 	g := r.Gateways
 	if g == nil {
@@ -45,6 +60,12 @@ func (r *Report) judgeGateways() {
 	}
 	for _, what := range g.Alarms {
 		r.say(Yellow, "%s", what)
+	}
+	for i := range g.Stuck {
+		if k := &g.Stuck[i]; k.Seconds > stuckFor {
+			r.say(Red, "records %d to %d of ledger %s, which another gateway wrote, are damaged here, and no gateway that is there has them: nothing behind them goes to Kafka. Bring back a gateway that has a copy, or give them up with \"tributary skip %s\"",
+				k.From, k.To-1, k.Ledger, k.Ledger)
+		}
 	}
 	missing := g.Wanted - g.there()
 	switch {
@@ -54,7 +75,7 @@ func (r *Report) judgeGateways() {
 	case g.Short:
 		r.say(Yellow, "too few peers have copies of what devices send (%d wanted): it is acknowledged when it is on this disk alone; %d records were, since the start. Bring a peer back", g.Wanted, g.Unprotected)
 	case missing > 0:
-		r.say(Yellow, "%d of the %d peers that should have copies are there: what devices send is acknowledged five seconds late, when it is on this disk alone. Bring a peer back", g.there(), g.Wanted)
+		r.say(Yellow, "%d of the %d peers that should have copies are there: what devices send is acknowledged when Kafka has it, or five seconds late, when it is on this disk alone. Bring a peer back", g.there(), g.Wanted)
 	}
 }
 

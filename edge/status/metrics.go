@@ -86,6 +86,8 @@ func (r *Report) nodeMetrics(m *metrics) {
 	if g := r.Gateways; g != nil {
 		m.gauge("site_short", "1 while records are acknowledged without the copies that are wanted.", yes(g.Short))
 		m.counter("site_unprotected_records", "Records acknowledged without the copies that are wanted.", one(g.Unprotected))
+		m.gauge("site_stuck_ledgers", "Ledgers of other nodes that cannot be forwarded: all copies that are there are damaged.", one(len(g.Stuck)))
+		m.gauge("site_alarms", "Alarms of the site raised within a day.", one(len(g.Alarms)))
 		m.gauge("site_copies", "Ledgers of other nodes of which this one holds a copy.", one(len(g.Copies)))
 	}
 }

@@ -39,6 +39,13 @@ func (s *Sealed) Copy() (padded []byte, f Frame) {
 	return padded, f
 }
 
+// Groups returns the groups that s stores, one or those of a pack. They point into
+// s. dec may be shared.
+func (s *Sealed) Groups(dec *zstd.Decoder) ([]Group, error) {
+	f := Frame{Bytes: len(s.Bytes), Codec: s.Codec, crc: Checksum(s.Bytes)}
+	return Open(&f, &s.Header, s.Bytes, dec)
+}
+
 // Raw returns a group that Open returned as it is stored when it is neither
 // compressed nor packed.
 func (g *Group) Raw() Sealed {

@@ -117,11 +117,11 @@ func (s *Summary) last(id tributary.LedgerID) int {
 	return -1
 }
 
-// Seek returns a position at or before the group of ledger id that holds lsn.
-func (s *Summary) Seek(id tributary.LedgerID, lsn tributary.LSN) int64 {
+// Seek returns a position at or before the group of span i that holds lsn.
+func (s *Summary) Seek(i int, lsn tributary.LSN) int64 {
 	at := int64(HeaderBytes)
 	for _, m := range s.Marks {
-		if s.Spans[m.Span].Ledger == id && m.LSN <= lsn {
+		if m.Span == i && m.LSN <= lsn {
 			at = m.At
 		}
 	}

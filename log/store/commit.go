@@ -211,6 +211,9 @@ func (l *Log) write(b batch) error {
 	for i := range b.copies {
 		c := &b.copies[i]
 		w.seg.sum.Add(&c.frame, &c.h)
+		if c.heals {
+			l.filled(c.id, c.h.Base, c.h.Next())
+		}
 		l.stats.CopiedRecords += int64(c.h.Count)
 		l.stats.CopiedBytes += int64(len(c.padded))
 	}

@@ -2,6 +2,7 @@ package store
 
 import (
 	"errors"
+	"slices"
 
 	"github.com/tributary-edge/tributary"
 	"github.com/tributary-edge/tributary/log/group"
@@ -43,6 +44,7 @@ type copying struct {
 	frame  group.Frame
 	padded []byte
 	done   func(error)
+	heals  bool // it fills a hole
 }
 
 // AppendCopy adds s to the copy of a ledger that another node writes, or begins
@@ -79,11 +81,43 @@ func (l *Log) AppendCopy(s *group.Sealed, done func(error)) error {
 		l.disowned[s.Ledger] = true
 	}
 	l.ends[s.Ledger] = end{s.Next(), s.Header.Chain()}
-	l.copies = append(l.copies, copying{s.Ledger, s.Header, frame, padded, done})
-	l.copyBytes += size
+	l.addCopy(copying{s.Ledger, s.Header, frame, padded, done, false})
+	return nil
+}
+
+func (l *Log) addCopy(c copying) {
+	l.copies = append(l.copies, c)
+	l.copyBytes += int64(len(c.padded))
 	if signal(l.wake); l.copyBytes >= windowBytes {
 		signal(l.company)
 	}
+}
+
+// Heal adds s, which must be one group, to a ledger in which it is missing: all of it
+// is in what Missing returns. It is stored behind what came later, and readers find it
+// in its place. For the rest it is like AppendCopy; the error that it is not missing
+// is ErrNotNext. A ledger that this node has written stays its own.
+func (l *Log) Heal(s *group.Sealed, done func(error)) error {
+	missing := func() bool {
+		return slices.ContainsFunc(l.Missing(), func(h Hole) bool { return h.Ledger == s.Ledger && h.From <= s.Base && s.Next() <= h.To })
+	}
+	padded, frame := s.Copy()
+	size := int64(len(padded))
+	if limit := l.capacity(); size > limit {
+		return &TooLargeError{Bytes: len(padded), Limit: int(limit)}
+	}
+	if !missing() {
+		return ErrNotNext
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.waitForCopyRoom(size); err != nil {
+		return err
+	}
+	if slices.ContainsFunc(l.copies, func(c copying) bool { return c.id == s.Ledger && c.heals && c.h.Base == s.Base }) {
+		return ErrNotNext // it is on its way
+	}
+	l.addCopy(copying{s.Ledger, s.Header, frame, padded, done, true})
 	return nil
 }
 
@@ -147,7 +181,7 @@ func (l *Log) Held(id tributary.LedgerID) (from, to tributary.LSN, chain uint64,
 			if p.Ledger != id {
 				continue
 			}
-			if !held {
+			if !held || p.From < from {
 				from, held = p.From, true
 			}
 			if p.To > to {

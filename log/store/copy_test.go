@@ -3,13 +3,18 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"math/rand/v2"
+	"slices"
 	"testing"
 	"testing/synctest"
 
 	"github.com/tributary-edge/tributary"
 	"github.com/tributary-edge/tributary/log/disk/disktest"
 	"github.com/tributary-edge/tributary/log/group"
+	"github.com/tributary-edge/tributary/log/record"
+	"github.com/tributary-edge/tributary/log/segment"
 )
 
 // R1: what a node copies of another's ledger, while it writes its own, is there
@@ -216,4 +221,202 @@ func sealedOf(t *testing.T, l *Log, id tributary.LedgerID) (all []group.Sealed) 
 		at = all[len(all)-1].Next()
 	}
 	return all
+}
+
+// R15: what the disk has damaged of a copy is taken from another one: all of it can be
+// read again, in its order, by every way to read, after a restart too.
+func TestHeal(t *testing.T) {
+	packed, runs := 0, 0
+	for seed := range seeds(t, 40) {
+		runs++
+		synctest.Test(t, func(t *testing.T) {
+			if heal(t, seed) {
+				packed++
+			}
+		})
+	}
+	if runs > 1 && packed == 0 {
+		t.Error("nothing was packed meanwhile: the test is too short")
+	}
+}
+
+func heal(t *testing.T, seed uint64) (packed bool) {
+	t.Helper()
+	rng := rand.New(rand.NewPCG(seed, 15))
+	again := func() string { return fmt.Sprintf("again: SEED=%d go test -run TestHeal ./log/store/", seed) }
+	owner := start(t, disktest.New(1<<30), Options{MaxBytes: 4 << 20})
+	d := disktest.New(1 << 30)
+	opt := Options{SegmentBytes: 64 << 10, MaxBytes: 8 << 20}
+	switch rng.IntN(3) {
+	case 0:
+		opt.SegmentBytes = 1 << 20 // what is taken from another copy comes into the same file
+	case 1:
+		opt.MaxBytes = 16 * opt.SegmentBytes // some are packed
+	}
+	holder := start(t, d, opt)
+	id, from := owner.Ledger(), tributary.LSN(0)
+	r, err := owner.Reader(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	more := func(n int) {
+		for range n {
+			for range 1 + rng.IntN(40) {
+				mustAppend(t, owner, rng.IntN(100))
+			}
+			if rng.IntN(3) == 0 {
+				mustAppend(t, holder, 1)
+			}
+			synctest.Wait()
+			from = copyAll(t, r, holder, from)
+		}
+		synctest.Wait()
+	}
+	more(100)
+	holder.close(t)
+	for range 1 + rng.IntN(4) { // rot
+		damage(t, d, rng, opt.SegmentBytes)
+	}
+	holder = start(t, d, opt)
+	from, _, _ = holder.CopyEnd(id) // the newest may have been damaged
+	for range 3 {
+		more(1 + rng.IntN(5))
+		dec, err := newDecoder()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 100 {
+			findHoles(t, holder.Log, id)
+			holes := slices.DeleteFunc(holder.Missing(), func(h Hole) bool { return h.Ledger != id })
+			if len(holes) == 0 {
+				break
+			}
+			h := holes[rng.IntN(len(holes))]
+			for at := h.From; at < h.To && rng.IntN(20) > 0; { // now and then it is cut short
+				all, err := r.Sealed(t.Context(), at, 1)
+				if err != nil {
+					t.Fatal(err)
+				}
+				groups, err := all[0].Groups(dec)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for i := range groups {
+					raw := groups[i].Raw()
+					if err := holder.Heal(&raw, func(error) {}); err != nil {
+						t.Fatalf("records %d to %d of a hole %v: %v; %s", raw.Base, raw.Next(), h, err, again())
+					}
+					if err := holder.Heal(&raw, func(error) {}); !errors.Is(err, ErrNotNext) {
+						t.Fatalf("twice: %v; %s", err, again())
+					}
+				}
+				at = all[0].Next()
+			}
+			synctest.Wait()
+		}
+		dec.Close()
+		want, got := readTo(t, owner.Log, id, owner.Durable()), readTo(t, holder.Log, id, owner.Durable())
+		sealed := 0
+		for _, s := range sealedOf(t, holder.Log, id) { // as another node would get it
+			sealed += int(s.Next() - s.Base)
+		}
+		if len(want) != len(got) || len(want) != sealed {
+			t.Fatalf("%d records, %d of them in groups for others, should be %d; %s", len(got), sealed, len(want), again())
+		}
+		for i := range want {
+			if got[i].LSN != want[i].LSN || string(got[i].Value) != string(want[i].Value) {
+				t.Fatalf("record %d is %d %q, should be %q; %s", want[i].LSN, got[i].LSN, got[i].Value, want[i].Value, again())
+			}
+		}
+		lsn := tributary.LSN(rng.Uint64N(uint64(len(want))))
+		check, err := holder.Reader(id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		begin := check.GroupStart(lsn)
+		theirs, ok := check.ChainAt(begin)
+		if mine, _ := r.ChainAt(begin); !ok || mine != theirs {
+			t.Errorf("the chain at %d is %016x, should be %016x; %s", begin, theirs, mine, again())
+		}
+		check.Close()
+		packed = packed || holder.Stats().PackedFrom > 0
+		holder.close(t)
+		holder = start(t, d, opt)
+	}
+	holder.close(t)
+	owner.close(t)
+	return packed
+}
+
+// damage changes a stretch of a segment.
+func damage(t *testing.T, d *disktest.Disk, rng *rand.Rand, size int64) {
+	t.Helper()
+	names, err := d.List()
+	if err != nil {
+		t.Fatal(err)
+	}
+	names = slices.DeleteFunc(names, func(name string) bool { _, _, ok := segment.ParseName(name); return !ok })
+	slices.Sort(names)
+	name := names[rng.IntN(len(names))]
+	if rng.IntN(2) == 0 {
+		name = names[max(0, len(names)-2)] // one is prepared
+	}
+	f, err := d.Open(name, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := make([]byte, 1+rng.IntN(12<<10))
+	at := segment.HeaderBytes + rng.Int64N(size/3)
+	if _, err := f.ReadAt(b, at); err != nil {
+		t.Fatal(err)
+	}
+	for i := range b {
+		b[i] ^= 0x55
+	}
+	if _, err := f.WriteAt(b, at); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(f.Sync(), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// readTo reads a ledger up to a record.
+func readTo(t *testing.T, l *Log, id tributary.LedgerID, to tributary.LSN) (all []record.Entry) {
+	t.Helper()
+	r, err := l.Reader(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	for at := tributary.LSN(0); at < to; {
+		c, err := r.Read(t.Context(), at, 100_000)
+		if err != nil || c.Gap != nil {
+			t.Fatalf("from %d: %v, gap %v", at, err, c.Gap)
+		}
+		all = append(all, c.Entries...)
+		at = c.Next
+	}
+	return all
+}
+
+// findHoles reads a ledger to its end, over its holes.
+func findHoles(t *testing.T, l *Log, id tributary.LedgerID) {
+	t.Helper()
+	r, err := l.Reader(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	for at := r.Base(); ; {
+		c, err := r.Read(t.Context(), at, 100_000)
+		if errors.Is(err, io.EOF) {
+			return
+		}
+		if err != nil {
+			t.Fatalf("from %d: %v", at, err)
+		}
+		at = c.Next
+	}
 }

@@ -1,9 +1,11 @@
 package store
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/tributary-edge/tributary"
+	"github.com/tributary-edge/tributary/log/segment"
 )
 
 // Behind returns how many records from LSN at on are held, or were: gone is how many
@@ -46,6 +48,7 @@ func (l *Log) Ledgers() []LedgerInfo {
 			place[id] = i
 			all = append(all, LedgerInfo{ID: id, From: from, Live: id == l.ledger, Copy: true})
 		}
+		all[i].From = min(all[i].From, from)
 		all[i].Copy = all[i].Copy && (foreign || l.disowned[id])
 		if to > all[i].To {
 			all[i].To, all[i].ToChain = to, chain
@@ -110,6 +113,7 @@ type where struct {
 	name    string
 	at      int64
 	end     int64         // of the groups in the segment, now
+	from    tributary.LSN // the span that has the record begins there
 	to      tributary.LSN // the segment has the ledger's records up to there, or the hole ends there
 	chain   uint64        // the ledger's chain at to
 	first   int64         // log times of the segment, or of what was in the hole
@@ -131,24 +135,33 @@ func (l *Log) findLocked(id tributary.LedgerID, lsn tributary.LSN) (w where, err
 		p := *g
 		return where{hole: true, to: g.To, chain: g.ToChain, first: g.FirstMillis, last: g.LastMillis, dropped: &p}, nil
 	}
+	has, next := spot{}, spot{} // the span added last that has the record, and the nearest behind it
 	first := true
 	for _, s := range l.segs {
-		for _, p := range s.sum.Spans {
-			switch {
+		for i := range s.sum.Spans {
+			switch p := &s.sum.Spans[i]; {
 			case p.Ledger != id:
-				continue
-			case lsn < p.From && first && lsn < l.forwarded[id]:
-				return w, ErrTrimmed
-			case lsn < p.From:
-				return where{hole: true, to: p.From, chain: p.FromChain, first: s.sum.MinMillis, last: s.sum.MaxMillis}, nil
-			case lsn < p.To:
-				return where{
-					name: s.name, at: s.sum.Seek(id, lsn), end: s.sum.End, to: p.To, chain: p.ToChain,
-					first: s.sum.MinMillis, last: s.sum.MaxMillis,
-				}, nil
+			case p.To <= lsn:
+				first = false
+			case p.From <= lsn:
+				has = spot{s, i}
+			case next.seg == nil || p.From < next.span().From:
+				next = spot{s, i}
 			}
-			first = false
 		}
+	}
+	switch {
+	case has.seg != nil:
+		s, p := has.seg, has.span()
+		return where{
+			name: s.name, at: s.sum.Seek(has.index, lsn), end: s.sum.End, from: p.From, to: p.To, chain: p.ToChain,
+			first: s.sum.MinMillis, last: s.sum.MaxMillis,
+		}, nil
+	case next.seg != nil && first && lsn < l.forwarded[id]:
+		return w, ErrTrimmed
+	case next.seg != nil:
+		s, p := next.seg, next.span()
+		return where{hole: true, to: p.From, chain: p.FromChain, first: s.sum.MinMillis, last: s.sum.MaxMillis}, nil
 	}
 	if first && lsn < l.forwarded[id] {
 		return w, ErrTrimmed
@@ -160,6 +173,14 @@ func (l *Log) findLocked(id tributary.LedgerID, lsn tributary.LSN) (w where, err
 	}
 	return w, errNotYet
 }
+
+// A spot is a span of a segment.
+type spot struct {
+	seg   *seg
+	index int
+}
+
+func (s spot) span() *segment.Span { return &s.seg.sum.Spans[s.index] }
 
 // A Hole is a stretch of a ledger that the disk has damaged: the records
 // [From, To) can no longer be read.
@@ -173,15 +194,48 @@ type Hole struct {
 func (l *Log) Holes() []Hole {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	return l.holesLocked(false)
+}
+
+// Missing returns what can be taken from another node's copy: the holes above what
+// Kafka is known to have, and what lies between that and the first record that is
+// here of a ledger.
+func (l *Log) Missing() []Hole {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	all := l.holesLocked(true)
+	for i := range all {
+		all[i].From = max(all[i].From, l.forwarded[all[i].Ledger])
+	}
+	return slices.DeleteFunc(all, func(h Hole) bool { return h.From >= h.To })
+}
+
+// holesLocked returns the holes that are known, and on request what is not here of
+// the beginnings of ledgers.
+func (l *Log) holesLocked(beginnings bool) []Hole {
 	all := slices.Clone(l.holes)
-	last := map[tributary.LedgerID]tributary.LSN{}
+	spans := map[tributary.LedgerID][]*segment.Span{}
+	var order []tributary.LedgerID
 	for _, s := range l.segs {
-		for _, p := range s.sum.Spans {
-			to, seen := last[p.Ledger]
-			if h := (Hole{p.Ledger, to, p.From}); seen && to < p.From && !slices.Contains(all, h) {
+		for i := range s.sum.Spans {
+			p := &s.sum.Spans[i]
+			if spans[p.Ledger] == nil {
+				order = append(order, p.Ledger)
+			}
+			spans[p.Ledger] = append(spans[p.Ledger], p)
+		}
+	}
+	for _, id := range order {
+		slices.SortStableFunc(spans[id], func(a, b *segment.Span) int { return cmp.Compare(a.From, b.From) })
+		to := spans[id][0].From
+		if beginnings {
+			to = 0
+		}
+		for _, p := range spans[id] {
+			if h := (Hole{id, to, p.From}); to < p.From && !slices.Contains(all, h) {
 				all = append(all, h)
 			}
-			last[p.Ledger] = p.To
+			to = max(to, p.To)
 		}
 	}
 	return all
@@ -197,6 +251,25 @@ func (l *Log) noteHole(h Hole) {
 	if len(l.holes) < maxHoles && !slices.Contains(l.holes, h) {
 		l.holes = append(l.holes, h)
 	}
+}
+
+// filled takes the records [from, to) of a ledger out of the holes that readers have
+// noted. The caller has mu.
+func (l *Log) filled(id tributary.LedgerID, from, to tributary.LSN) {
+	var rest []Hole
+	for _, h := range l.holes {
+		if h.Ledger != id || to <= h.From || h.To <= from {
+			rest = append(rest, h)
+			continue
+		}
+		if h.From < from {
+			rest = append(rest, Hole{id, h.From, from})
+		}
+		if to < h.To {
+			rest = append(rest, Hole{id, to, h.To})
+		}
+	}
+	l.holes = rest
 }
 
 // Newest returns the log time, in Unix milliseconds, of the newest segment

@@ -33,6 +33,7 @@ type Reader struct {
 	name string           // of seg
 	at   int64            // in seg, where the frame with lsn is, or before it
 	lsn  tributary.LSN
+	span tributary.LSN // where the span begins that at is in
 
 	groups []group.Group // of the frame at position opened in seg
 	stored group.Sealed  // the same, as it is stored there
@@ -216,7 +217,7 @@ func (r *Reader) seek(w where, lsn tributary.LSN) (*group.Group, where, error) {
 		if err != nil {
 			return nil, w, r.place(err)
 		}
-		if g := r.held(lsn); g != nil {
+		if g := r.held(lsn, w.to); g != nil {
 			r.lsn = lsn
 			if g.Base <= lsn {
 				return g, w, nil
@@ -231,13 +232,13 @@ func (r *Reader) seek(w where, lsn tributary.LSN) (*group.Group, where, error) {
 }
 
 // held returns the first group of the frame at r.at that holds lsn or a later
-// record, or nil.
-func (r *Reader) held(lsn tributary.LSN) *group.Group {
+// record below to, or nil.
+func (r *Reader) held(lsn, to tributary.LSN) *group.Group {
 	if r.opened != r.at {
 		return nil
 	}
 	for i := range r.groups {
-		if g := &r.groups[i]; g.Ledger == r.id && g.Next() > lsn {
+		if g := &r.groups[i]; g.Ledger == r.id && g.Next() > lsn && g.Base < to {
 			return g
 		}
 	}
@@ -282,8 +283,8 @@ func (r *Reader) approach(w where, lsn tributary.LSN) error {
 		}
 		r.at = w.at
 	}
-	if r.lsn != lsn || r.at < w.at {
-		r.at = w.at
+	if r.lsn != lsn || r.at < w.at || r.span != w.from {
+		r.at, r.span = w.at, w.from
 	}
 	return nil
 }

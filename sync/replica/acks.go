@@ -41,6 +41,7 @@ type progress struct {
 	durable tributary.LSN // here
 	ticked  tributary.LSN // durable at the last tick
 	acked   tributary.LSN // below: delivered
+	kafka   tributary.LSN // below: in Kafka, which is as good as any copy
 	copies  map[tributary.NodeID]tributary.LSN
 }
 
@@ -91,6 +92,20 @@ func (a *Acks) Copied(node tributary.NodeID, ledger tributary.LedgerID, durable 
 	a.mu.Lock()
 	if p := a.of(ledger); p != nil && durable > p.copies[node] {
 		p.copies[node] = durable
+	}
+	a.mu.Unlock()
+	a.deliver()
+	a.signal()
+}
+
+// InKafka notes that Kafka has all of a ledger below next: nothing else is needed
+// there (R11).
+func (a *Acks) InKafka(ledger tributary.LedgerID, next tributary.LSN) {
+	a.delivering.Lock()
+	defer a.delivering.Unlock()
+	a.mu.Lock()
+	if p := a.of(ledger); p != nil {
+		p.kafka = max(p.kafka, min(next, p.durable))
 	}
 	a.mu.Unlock()
 	a.deliver()
@@ -249,7 +264,7 @@ func (a *Acks) of(id tributary.LedgerID) *progress {
 }
 
 // safe returns below which record as many peers as are wanted have the ledger
-// durably.
+// durably, or Kafka has it.
 func (p *progress) safe(copies int) tributary.LSN {
 	if copies == 0 {
 		return p.durable
@@ -260,20 +275,21 @@ func (p *progress) safe(copies int) tributary.LSN {
 	}
 	slices.Sort(all)
 	if len(all) < copies {
-		return 0
+		return p.kafka
 	}
-	return all[len(all)-copies]
+	return max(p.kafka, all[len(all)-copies])
 }
 
 // Acked returns below which record of the ledger devices have been answered
-// (LAC); 0 if it is not known any more.
-func (a *Acks) Acked(ledger tributary.LedgerID) tributary.LSN {
+// (LAC); known is false if nothing of it was durable yet, or no device waits for an
+// answer any more.
+func (a *Acks) Acked(ledger tributary.LedgerID) (lac tributary.LSN, known bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if p := a.of(ledger); p != nil {
-		return p.acked
+		return p.acked, true
 	}
-	return 0
+	return 0, false
 }
 
 // Peers returns how far peers have a ledger durably.

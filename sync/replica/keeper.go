@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/klauspost/compress/zstd"
 
@@ -19,11 +20,13 @@ import (
 // A Keeper takes what peers have to keep, and gives them what they ask for.
 type Keeper struct {
 	Log    Log
+	Heals  Healer       // nil: what is missing stays so
 	Logger *slog.Logger // nil: none
 	// Status is given what a peer says of itself, until the next call; nil: it is not needed.
 	Status func(from *peer.Hello, s *peer.Status)
 	// Own says whether a ledger is, or was, written by this node: nobody else streams it.
-	Own func(id tributary.LedgerID) bool
+	Own  func(id tributary.LedgerID) bool
+	Pace *Pace // of what is given; nil: no bound
 	// Classify says which of the reasons err, of AppendCopy, is; 0 for none of them.
 	Classify func(err error) peer.Reason
 }
@@ -41,8 +44,14 @@ type serving struct {
 	pulls  []peer.Pull
 	echo   *peer.Echo
 	wake   chan struct{}
-	nacked map[tributary.LedgerID]tributary.LSN // where the copy ended when the peer was told so last
-	giving tributary.LedgerID                   // what is being given
+	nacked map[tributary.LedgerID]nacked
+	giving tributary.LedgerID // what is being given
+}
+
+// nacked is where a copy ended when the peer was told so last, and when that was.
+type nacked struct {
+	end tributary.LSN
+	at  time.Time
 }
 
 // A gift is a ledger that the peer has asked for, while it is given.
@@ -51,6 +60,7 @@ type gift struct {
 
 	id   tributary.LedgerID
 	next tributary.LSN
+	to   tributary.LSN // only what is below is wanted; 0: all there is
 }
 
 // Serve answers the peer on c until the connection ends or ctx does; then it
@@ -63,7 +73,7 @@ func (k *Keeper) Serve(ctx context.Context, c *peer.Conn) error {
 	defer dec.Close()
 	s := &serving{
 		Keeper: k, conn: c, dec: dec, wake: make(chan struct{}, 1),
-		news: map[tributary.LedgerID]bool{}, nacked: map[tributary.LedgerID]tributary.LSN{},
+		news: map[tributary.LedgerID]bool{}, nacked: map[tributary.LedgerID]nacked{},
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	stop := context.AfterFunc(ctx, func() { _ = c.Close() }) // wakes who receives
@@ -130,8 +140,36 @@ func (k *Keeper) Take(m *peer.Pulled) error {
 	if err != nil {
 		return err
 	}
-	if err := k.Log.AppendCopy(&got, func(error) {}); err != nil && k.Classify(err) == 0 {
+	err = k.Log.AppendCopy(&got, func(error) {})
+	if err != nil && k.Classify(err) == peer.Gap && k.Heals != nil {
+		err = k.heal(&got, dec)
+	}
+	if err != nil && k.Classify(err) == 0 {
 		return err
+	}
+	return nil
+}
+
+// heal fills what is missing here with groups that lie before the end of a copy (R15),
+// if they go on from what is before them.
+func (k *Keeper) heal(s *group.Sealed, dec *zstd.Decoder) error {
+	groups, err := s.Groups(dec)
+	if err != nil {
+		return err
+	}
+	r, err := k.Log.Read(s.Ledger)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	if chain, known := r.ChainAt(s.Base); known && chain != s.PrevChain {
+		return fmt.Errorf("record %d of the peer's copy has another history before it than this node's", s.Base)
+	}
+	for i := range groups {
+		raw := groups[i].Raw()
+		if err := k.Heals.Heal(&raw, func(error) {}); err != nil && k.Classify(err) != peer.Gap {
+			return err // what is not missing is passed over
+		}
 	}
 	return nil
 }
@@ -197,15 +235,16 @@ func (s *serving) append(m *peer.Append) error {
 }
 
 // refuse tells the peer where the copy ends: once for each such place, because
-// what is under way was sent before it can hear of it.
+// what is under way was sent before it can hear of it. For want of room it tries
+// again later, and is told again.
 func (s *serving) refuse(id tributary.LedgerID, reason peer.Reason) {
 	end, chain, _ := s.Log.CopyEnd(id)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if at, told := s.nacked[id]; told && at == end {
+	if last, told := s.nacked[id]; told && last.end == end && (reason != peer.Full || time.Since(last.at) < fullRest/2) {
 		return
 	}
-	s.nacked[id] = end
+	s.nacked[id] = nacked{end, time.Now()}
 	s.nacks = append(s.nacks, peer.Nack{Ledger: id, Reason: reason, End: end, Chain: chain})
 	s.news[id] = true // it may not know what is durable
 	s.signal()
@@ -250,18 +289,22 @@ func (s *serving) pull(m peer.Pull) error {
 func (s *serving) answer(ctx context.Context) error {
 	var given *gift
 	defer func() { given.close() }()
+	var later <-chan time.Time
 	for {
 		select {
 		case <-s.wake:
+		case <-later:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		for {
+		for later = nil; ; {
 			said, err := s.answerOnce()
 			if err == nil && given == nil {
 				given, err = s.begin()
 			}
-			if err == nil && given != nil {
+			if wait := s.Pace.Delay(); err == nil && given != nil && wait > 0 {
+				later = time.After(wait) // what others wait for goes first
+			} else if err == nil && given != nil {
 				said = true
 				given, err = s.give(ctx, given)
 			}
@@ -318,25 +361,30 @@ func (s *serving) begin() (*gift, error) {
 	s.pulls = s.pulls[1:]
 	s.giving = m.Ledger
 	s.mu.Unlock()
-	if m.Ledger == s.Log.Ledger() { // it is streamed to those who keep it
+	if m.Ledger == s.Log.Ledger() && m.To == 0 { // it is streamed to those who keep it
 		return nil, s.conn.Send(&peer.End{Ledger: m.Ledger, Position: s.Log.Position(m.Ledger)})
 	}
 	r, err := s.Log.Read(m.Ledger)
 	if err != nil {
 		return nil, err
 	}
-	return &gift{r, m.Ledger, max(m.From, r.Base())}, nil
+	return &gift{r, m.Ledger, max(m.From, r.Base()), m.To}, nil
 }
 
 // give sends the next part of what this node has of a ledger: between two parts it
 // says what others wait for. It returns nil after the last.
 func (s *serving) give(ctx context.Context, g *gift) (*gift, error) {
-	all, err := g.Sealed(ctx, g.next, batchBytes)
+	var all []group.Sealed
+	err := io.EOF
+	if g.to == 0 || g.next < g.to {
+		all, err = g.Sealed(ctx, g.next, s.Pace.part())
+	}
 	if err != nil { // the end, a hole, or a record that is not where a group starts: this node has no more to give
 		g.close()
 		return nil, s.conn.Send(&peer.End{Ledger: g.id, Position: s.Log.Position(g.id)})
 	}
 	for i := range all {
+		s.Pace.Spent(len(all[i].Bytes))
 		if err := s.conn.Send(&peer.Pulled{Ledger: g.id, Codec: all[i].Codec, Sealed: all[i].Bytes}); err != nil {
 			return g, err
 		}

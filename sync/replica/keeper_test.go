@@ -115,3 +115,41 @@ func TestLedgerEndsWithoutPeer(t *testing.T) {
 		b.stop()
 	})
 }
+
+// R34: a peer that has no room for copies goes on to speak; when it has room again, the
+// copy goes on.
+func TestPeerIsFull(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t)
+		a := newNode(t, 0xa, disktest.New(1<<30), store.Options{}, &Acks{Copies: one})
+		b := newNode(t, 0xb, disktest.New(1<<30), store.Options{MaxBytes: 256 << 10, CopyReserve: 64 << 10}, nil)
+		full := 0
+		l := connectWith(t, s, a, b, func(sender *Sender) { sender.Full = func(tributary.LedgerID) { full++ } })
+		for range 300 {
+			a.append(t, 20)
+			synctest.Wait()
+		}
+		time.Sleep(time.Minute) //nolint:forbidigo // bubble time
+		_, to, _, _ := b.Held(a.Ledger())
+		if to == a.Durable() || full == 0 || full > 10 {
+			t.Fatalf("the copy has %d of %d records; it was full %d times", to, a.Durable(), full)
+		}
+		for to < a.Durable() {
+			b.Forwarded(a.Ledger(), to)
+			time.Sleep(time.Minute) //nolint:forbidigo // bubble time
+			_, more, _, _ := b.Held(a.Ledger())
+			if more == to {
+				t.Fatalf("the copy does not go on behind record %d", to)
+			}
+			to = more
+		}
+		select {
+		case err := <-l.sent:
+			t.Fatal("the connection has ended:", err)
+		default:
+		}
+		l.end(t)
+		a.stop()
+		b.stop()
+	})
+}

@@ -36,6 +36,21 @@ type Log interface {
 	Read(id tributary.LedgerID) (Reader, error)
 }
 
+// A Healer is the log of this node where records of a ledger are missing; see
+// log/store.
+type Healer interface {
+	// Missing returns the ranges of ledgers that are damaged here.
+	Missing() []Range
+	// Heal adds one group that is missing.
+	Heal(s *group.Sealed, done func(error)) error
+}
+
+// A Range is the records [From, To) of a ledger.
+type Range struct {
+	Ledger   tributary.LedgerID
+	From, To tributary.LSN
+}
+
 // A Reader reads one ledger; see log/store.Reader.
 type Reader interface {
 	Base() tributary.LSN

@@ -124,6 +124,11 @@ type link struct {
 
 func connect(t *testing.T, s *site, from, to *node) *link {
 	t.Helper()
+	return connectWith(t, s, from, to, func(*Sender) {})
+}
+
+func connectWith(t *testing.T, s *site, from, to *node, change func(*Sender)) *link {
+	t.Helper()
 	a, b := net.Pipe()
 	l := &link{sent: make(chan error, 1), kept: make(chan error, 1), cut: func() { _, _ = a.Close(), b.Close() }}
 	go func() {
@@ -151,6 +156,7 @@ func connect(t *testing.T, s *site, from, to *node) *link {
 	if from.acks != nil {
 		sender.Waits = from.acks.Waits
 	}
+	change(&sender)
 	go func() { l.sent <- sender.Run(context.Background(), c) }()
 	return l
 }

@@ -25,6 +25,10 @@ type Sender struct {
 	Waits func() (ledger tributary.LedgerID, some bool)
 	// Acked returns below which record devices have been answered (LAC).
 	Acked func(ledger tributary.LedgerID) tributary.LSN
+	// Full is told that the peer has no room for a copy of the ledger (R34): it is
+	// asked again after a while. nil: nobody wants to know.
+	Full func(ledger tributary.LedgerID)
+	Pace *Pace // nil: no bound
 	// Diverged is told that the peer has another history of the live ledger than
 	// this process: two processes write to it (R16).
 	Diverged func(ledger tributary.LedgerID, at tributary.LSN)
@@ -46,6 +50,7 @@ type stream struct {
 	next   tributary.LSN // to be sent
 	begun  bool          // next is known
 	turn   int           // counts how often the peer has set next
+	rests  time.Time     // nothing is sent before: the peer has no room
 	again  context.CancelFunc
 	flight []sent
 	bytes  int // in flight
@@ -138,7 +143,7 @@ func (t *stream) send(ctx context.Context, id tributary.LedgerID) error {
 	t.ledger, t.next, t.begun, t.flight, t.bytes = id, r.Base(), false, nil, 0
 	t.mu.Unlock()
 	for {
-		if !t.Wanted(id) {
+		if !t.Wanted(id) || t.resting() {
 			if id != t.Log.Ledger() {
 				return nil
 			}
@@ -166,6 +171,16 @@ func (t *stream) drain(ctx context.Context) error {
 	defer cancel()
 	_ = t.waitForRoom(wait, 0, 0) // what has no answer by then is not counted
 	return ctx.Err()
+}
+
+// fullRest is how long a peer without room is left alone.
+const fullRest = 10 * time.Second
+
+// resting says whether the peer has said of late that it has no room.
+func (t *stream) resting() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return time.Now().Before(t.rests)
 }
 
 // pause waits a little, because somebody else keeps the copy.
@@ -201,6 +216,9 @@ func (t *stream) sendMore(ctx context.Context, r Reader) error {
 		if !t.claim(&all[i], turn) {
 			return t.conn.Flush()
 		}
+		if err := t.pace(ctx, &all[i]); err != nil {
+			return err
+		}
 		m := peer.Append{
 			Ledger: t.ledger, Position: t.Log.Position(t.ledger), LAC: t.Acked(t.ledger),
 			Codec: all[i].Codec, Sealed: all[i].Bytes,
@@ -210,6 +228,21 @@ func (t *stream) sendMore(ctx context.Context, r Reader) error {
 		}
 	}
 	return t.conn.Flush()
+}
+
+// pace waits until so much may be sent: what devices wait for goes first.
+func (t *stream) pace(ctx context.Context, s *group.Sealed) error {
+	for wait := t.Pace.Delay(); wait > 0 && s.Next() <= t.Acked(t.ledger); wait = t.Pace.Delay() {
+		if err := t.conn.Flush(); err != nil {
+			return err
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return t.Pace.Urgent(ctx, len(s.Bytes))
 }
 
 // claim notes that s is under way, unless the peer wants something else.
@@ -296,7 +329,7 @@ func (t *stream) refused(m *peer.Nack) error {
 	if m.Ledger != t.ledger {
 		return nil // of an earlier one
 	}
-	if m.Reason == peer.Full || m.Reason == peer.Failed {
+	if m.Reason == peer.Failed {
 		return &RefusedError{Reason: m.Reason}
 	}
 	r, err := t.Log.Read(m.Ledger)
@@ -314,7 +347,12 @@ func (t *stream) refused(m *peer.Nack) error {
 	if m.End >= r.Base() && m.End > 0 {
 		t.flight = append(t.flight, sent{next: m.End, chain: m.Chain}) // its Ack is under way, or was
 	}
-	t.turn++
+	if t.turn++; m.Reason == peer.Full {
+		t.rests = time.Now().Add(fullRest)
+		if t.Full != nil {
+			t.Full(m.Ledger)
+		}
+	}
 	if t.again != nil {
 		t.again()
 	}

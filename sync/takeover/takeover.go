@@ -23,6 +23,8 @@ type Log interface {
 	Copies() []view.Holding
 	// CopyEnd returns where what is held of a ledger ends, durable or about to be.
 	CopyEnd(id tributary.LedgerID) (next tributary.LSN, chain uint64, held bool)
+	// Damaged says whether a record of a ledger is known to be missing here.
+	Damaged(id tributary.LedgerID, lsn tributary.LSN) bool
 	// Follow returns a Reader of a ledger.
 	Follow(id tributary.LedgerID) (Reader, error)
 }
@@ -50,7 +52,10 @@ type Forwarder struct {
 
 	mu     sync.Mutex // guards what follows
 	taken  map[tributary.LedgerID]bool
-	silent map[tributary.LedgerID]time.Time // ledgers that are not to be taken over again before
+	needed map[tributary.LedgerID]bool // others wait for them, and nobody here knows who wrote them
+	stuck  map[tributary.LedgerID]Stuck
+	skips  map[tributary.LedgerID]tributary.LSN // an operator gives up what is missing below
+	silent map[tributary.LedgerID]time.Time     // ledgers that are not to be taken over again before
 }
 
 const (
@@ -70,6 +75,7 @@ const (
 func (f *Forwarder) Run(ctx context.Context) error {
 	f.mu.Lock()
 	f.taken, f.silent = map[tributary.LedgerID]bool{}, map[tributary.LedgerID]time.Time{}
+	f.stuck, f.skips = map[tributary.LedgerID]Stuck{}, map[tributary.LedgerID]tributary.LSN{}
 	f.mu.Unlock()
 	f.origins = map[tributary.LedgerID]origin.Origin{}
 	cfg := f.Kafka
@@ -100,11 +106,19 @@ func (f *Forwarder) Forwards(id tributary.LedgerID) bool {
 	return f.taken[id]
 }
 
+// Needs says whether a ledger that another node has should be had here, to know who
+// wrote it: one that is due waits for it.
+func (f *Forwarder) Needs(id tributary.LedgerID) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.needed[id]
+}
+
 // begin says whether a ledger is to be taken over now, and remembers that it is.
 func (f *Forwarder) begin(id tributary.LedgerID) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.taken[id] || len(f.taken) >= mostTaken || time.Now().Before(f.silent[id]) {
+	if f.taken[id] || len(f.taken) >= mostTaken || time.Now().Before(f.silent[id]) || f.isStuck(id) {
 		return false
 	}
 	f.taken[id] = true
@@ -128,13 +142,12 @@ func (f *Forwarder) finish(ctx context.Context, cfg uplink.Config, id tributary.
 		return
 	}
 	defer r.Close()
-	part := &following{Reader: r, log: f.Log, grows: func() bool { return f.View.Written(id, time.Now()) }}
+	part := &following{Reader: r, f: f}
 	err = uplink.Forward(ctx, cfg, part, &taker{f: f, ledger: id, cancel: cancel})
-	if err == nil {
-		err = part.missing
-	}
 	var stopped *uplink.StoppedError
 	switch {
+	case err == nil && part.missing != nil:
+		f.sticks(*part.missing)
 	case err == nil:
 		f.Logger.Info("the ledger of another node is in Kafka as far as it is held here", "ledger", id.String())
 	case errors.As(err, &stopped):
@@ -143,12 +156,6 @@ func (f *Forwarder) finish(ctx context.Context, cfg uplink.Config, id tributary.
 		f.silent[id] = time.Now().Add(stoppedRetry)
 		f.mu.Unlock()
 	}
-}
-
-func (f *Forwarder) isSilent(id tributary.LedgerID) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return time.Now().Before(f.silent[id])
 }
 
 // taker observes the forwarding of another node's ledger: it ends as soon as

@@ -50,6 +50,9 @@ func (f *Forwarder) inTurn(ctx context.Context, due []tributary.LedgerID, held [
 	maps.DeleteFunc(f.origins, func(id tributary.LedgerID, o origin.Origin) bool {
 		return !o.Known() || !slices.ContainsFunc(held, func(h view.Holding) bool { return h.Ledger == id })
 	})
+	f.mu.Lock()
+	f.needed = nil
+	f.mu.Unlock()
 	return slices.DeleteFunc(due, func(id tributary.LedgerID) bool {
 		o := f.origin(ctx, id)
 		if !o.Known() {
@@ -99,9 +102,24 @@ func (f *Forwarder) before(ctx context.Context, h view.Holding, o origin.Origin,
 	}
 	switch e := f.origin(ctx, h.Ledger); {
 	case !e.Known():
-		return came && !f.isSilent(h.Ledger)
+		return came && f.waitsForUnknown(h.Ledger)
 	case e.Node == o.Node:
 		return e.Boots < o.Boots || e.Boots == o.Boots && came
 	}
 	return false
+}
+
+// waitsForUnknown says whether a ledger of which it is not known who wrote it is to be
+// waited for: unless it could not be forwarded.
+func (f *Forwarder) waitsForUnknown(id tributary.LedgerID) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if time.Now().Before(f.silent[id]) {
+		return false
+	}
+	if f.needed == nil {
+		f.needed = map[tributary.LedgerID]bool{}
+	}
+	f.needed[id] = true
+	return true
 }

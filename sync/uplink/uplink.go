@@ -140,6 +140,7 @@ func newForwarder(cfg Config, src Source, watch Observer) *forwarder {
 func (f *forwarder) run(ctx context.Context) error {
 	f.tell(Connecting, nil)
 	for {
+		began := time.Now()
 		err := f.session(ctx)
 		if err == nil || errors.As(err, new(*StoppedError)) {
 			return err
@@ -147,7 +148,7 @@ func (f *forwarder) run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		wait := f.wait(err)
+		wait := f.wait(err, time.Since(began))
 		if wait == 0 {
 			continue
 		}
@@ -162,14 +163,19 @@ func (f *forwarder) run(ctx context.Context) error {
 
 // wait returns how long to wait before the next try after err: nothing when
 // the session learnt what to do differently, a random time otherwise, so that
-// a thousand gateways do not come back at the same instant.
-func (f *forwarder) wait(err error) time.Duration {
+// a thousand gateways do not come back at the same instant. A session that lasted
+// longer than any pause was no fight, though it may have had nothing to commit:
+// whoever ends it does so for the first time.
+func (f *forwarder) wait(err error, lasted time.Duration) time.Duration {
 	if errors.Is(err, errRemedy) && f.remedies < maxRemedies {
 		f.remedies++
 		return 0
 	}
 	if isFenced(err) {
 		f.counters.Fenced++
+		if lasted > f.pace.fencedMost {
+			f.fencings = 0
+		}
 		most := min(f.pace.fencedFirst<<min(f.fencings, 16), f.pace.fencedMost)
 		f.fencings++
 		return f.pace.fencedFirst + jitter(most)

@@ -8,9 +8,7 @@
 package view
 
 import (
-	"cmp"
 	"fmt"
-	"hash/fnv"
 	"maps"
 	"slices"
 	"sync"
@@ -38,6 +36,7 @@ const silent = 5 * time.Second
 // A Holding is what a node holds of a ledger.
 type Holding struct {
 	Ledger   tributary.LedgerID
+	Base     tributary.LSN // of the oldest record
 	Durable  tributary.LSN
 	Position tributary.LSN // as far as it knows
 	Forwards bool          // it is forwarding the ledger
@@ -65,7 +64,8 @@ type node struct {
 	live    tributary.LedgerID
 	heard   time.Time
 	holds   []Holding
-	doubted bool // it has said what cannot be, and that was told
+	doubted bool      // it has said what cannot be, and that was told
+	full    time.Time // when it last said that it has no room for copies
 }
 
 // What others say must not fill the memory.
@@ -318,26 +318,4 @@ func (v *View) rank(id tributary.LedgerID, now time.Time) (rank int) {
 		}
 	}
 	return rank
-}
-
-// Peers returns the nodes that are to keep copies of a ledger, of those that can:
-// the count with the highest weight, so that each ledger has its own, and those
-// few change when a node comes or goes (rendezvous hashing; R6).
-func Peers(id tributary.LedgerID, can []tributary.NodeID, count int) []tributary.NodeID {
-	all := slices.Clone(can)
-	slices.SortFunc(all, func(a, b tributary.NodeID) int {
-		return cmp.Or(cmp.Compare(weight(id, b), weight(id, a)), compare(a, b))
-	})
-	return all[:min(count, len(all))]
-}
-
-// weight is high for some nodes and low for others, differently for each ledger.
-func weight(id tributary.LedgerID, n tributary.NodeID) uint64 {
-	h := fnv.New64a()
-	_, _ = h.Write(id[:]) // never fails: hash.Hash
-	_, _ = h.Write(n[:])
-	x := h.Sum64() // FNV mixes its last bytes little: SplitMix64 finishes it
-	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
-	x = (x ^ x>>27) * 0x94d049bb133111eb
-	return x ^ x>>31
 }

@@ -184,7 +184,7 @@ func TestDoubts(t *testing.T) {
 	}
 	next := uint64(0)
 	fill := func(id tributary.NodeID) {
-		holds := make([]Holding, 4096)
+		holds := make([]Holding, 1024)
 		for i := range holds {
 			next++
 			holds[i] = Holding{Ledger: tributary.LedgerID{0: 7, 1: byte(next), 2: byte(next >> 8), 3: byte(next >> 16)}, Durable: 10}
@@ -200,5 +200,58 @@ func TestDoubts(t *testing.T) {
 	}
 	if believed, _ := v.Heard(other, tributary.LedgerID{}, []Holding{{Ledger: tributary.LedgerID{3}, Durable: 10}}, now.Add(time.Minute)); len(believed) != 1 {
 		t.Error("nothing makes room")
+	}
+}
+
+// R6, R34: a node without room is given copies again when there is nobody else, or
+// after a while.
+func TestKeepersWithRoom(t *testing.T) {
+	v := New(self, Default)
+	now := time.Unix(1_800_000_000, 0)
+	can := []tributary.NodeID{{10}, {11}, {12}}
+	for _, n := range can {
+		_, _ = v.Heard(n, tributary.LedgerID{}, nil, now)
+	}
+	first := v.Keepers(ledgerOf, can, 1, now)
+	v.Full(first[0], now)
+	second := v.Keepers(ledgerOf, can, 1, now)
+	if slices.Equal(first, second) {
+		t.Error("a node without room is to keep a copy")
+	}
+	if all := v.Keepers(ledgerOf, can, 3, now); len(all) != 3 || all[2] != first[0] {
+		t.Errorf("%v", all)
+	}
+	if got := v.Keepers(ledgerOf, can, 1, now.Add(time.Minute)); !slices.Equal(got, first) {
+		t.Error("a node with room again is not asked")
+	}
+}
+
+// R14: as many nodes begin a copy of what a node has left as are missing.
+func TestAdopts(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	all := []tributary.NodeID{{10}, {11}, {12}, {13}, {14}}
+	for holders := range 5 {
+		for copies := range 4 {
+			adopt := 0
+			for i := holders; i < len(all); i++ { // those that hold nothing of it
+				v := New(all[i], Default)
+				for j, n := range all {
+					var holds []Holding
+					if j < holders {
+						holds = []Holding{{Ledger: ledgerOf, Durable: 10}}
+					}
+					if j != i {
+						_, _ = v.Heard(n, tributary.LedgerID{}, holds, now)
+					}
+				}
+				can := slices.DeleteFunc(slices.Clone(all), func(n tributary.NodeID) bool { return n == all[i] })
+				if v.Adopts(ledgerOf, can, copies, now) {
+					adopt++
+				}
+			}
+			if want := min(max(0, copies+1-holders), len(all)-holders); adopt != want {
+				t.Errorf("%d of %d hold it, %d copies are wanted: %d begin one, should be %d", holders, len(all), copies, adopt, want)
+			}
+		}
 	}
 }
