@@ -88,7 +88,7 @@ func (c *conn) tellDenied(what, topic string) {
 		return
 	}
 	c.told = true
-	c.door.opt.Logger.Warn("the access rules do not let a client use a topic as it wants to; it is not told again for this connection", "wants_to", what, "client", c.id, "user", c.user, "topic", topic)
+	c.door.opt.Logger.Warn("the access rules deny a client a topic; the next denials of this connection are not told", "wants_to", what, "client", c.id, "user", c.user, "topic", topic)
 }
 
 // fill makes c.rec the record of a message, without a time: the log's clock
