@@ -20,7 +20,7 @@ need = @command -v $(1) >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-ge
 
 .DEFAULT_GOAL := help
 .PHONY: help build test check fmt vet tidy lint race fuzz cover arm demo format teeth \
-	test-conformance test-clients test-attack test-storm test-newcomers test-crash test-model kafka-up kafka-down test-uplink test-kafka test-powercut test-uml test-device test-flash test-outage bench bench-ingress bench-forward bench-log
+	test-conformance test-clients test-attack test-storm test-newcomers test-crash test-model test-site kafka-up kafka-down test-uplink test-kafka test-powercut test-uml test-device test-flash test-outage bench bench-ingress bench-forward bench-log
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -86,7 +86,8 @@ teeth: ## with each promise broken on purpose, a test must fail
 	for tag in break_fsync break_retry break_header break_padding; do broken $$tag ./log/store/ '^TestCrash$$'; done; \
 	broken break_truncate ./log/store/ '^TestRot$$'; \
 	broken break_fence ./sync/uplink/ '^TestChaos$$'; \
-	broken break_qos2 ./edge/ '^TestQoS2OverRestart$$'
+	broken break_qos2 ./edge/ '^TestQoS2OverRestart$$'; \
+	export SEEDS=2000; for tag in break_copyack break_fence; do broken $$tag ./edge/sitetest/ '^TestSite$$'; done
 
 cover: ## test coverage, to cover.html
 	$(GO) test -coverpkg=./... -coverprofile=cover.out ./...
@@ -148,6 +149,10 @@ test-crash: ## SEEDS random lives of a log with power cuts and a failing disk (d
 
 test-model: ## SEEDS random lives of a whole site, and each rule broken on purpose (default 1000000: up to an hour on 2 cores)
 	SEEDS=$(SEEDS) $(GO) test -count=1 -timeout 24h -v ./sync/model/
+
+test-site: SEEDS = 20000
+test-site: ## SEEDS random lives of a site in a bubble, the real code with every fault (default 20000: 40 minutes on 2 cores)
+	SEEDS=$(SEEDS) $(GO) test -count=1 -timeout 24h -v -run '^TestSite$$' ./edge/sitetest/
 
 test-powercut: ## ROUNDS power cuts, half on ext4, half on XFS (root; FS=ext4 for one alone)
 	$(call need,mkfs.ext4,e2fsprogs)

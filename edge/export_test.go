@@ -1,14 +1,20 @@
 package edge
 
 import (
+	"context"
+	"log/slog"
 	"time"
 
+	"github.com/tributary-edge/tributary/edge/config"
 	"github.com/tributary-edge/tributary/edge/mdns"
+	"github.com/tributary-edge/tributary/log/clock"
 	"github.com/tributary-edge/tributary/sync/view"
 )
 
 // OpenWithClock is Open on a machine whose clock says what the test wants.
-var OpenWithClock = open //nolint:gochecknoglobals // for tests alone
+func OpenWithClock(ctx context.Context, cfg *config.Config, logger *slog.Logger, source clock.Source) (*Node, error) {
+	return OpenOn(ctx, cfg, logger, Machine{Clock: source})
+}
 
 // ReserveFor is how much of a log is for alarms alone.
 var ReserveFor = reserveFor //nolint:gochecknoglobals // for tests alone

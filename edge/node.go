@@ -50,6 +50,7 @@ type Node struct {
 	door    *ingest.Door
 	guard   *auth.Guard
 	reader  *ledgerReader // for local subscribers
+	machine Machine
 	clock   clock.Source
 	damaged int
 	started time.Time
@@ -70,11 +71,13 @@ type Node struct {
 // another process has, that cannot be read, or that a newer version wrote says
 // so; nothing was changed then. ctx is for the opening; the node outlives it.
 func Open(ctx context.Context, cfg *config.Config, logger *slog.Logger) (n *Node, err error) {
-	return open(ctx, cfg, logger, clock.System())
+	return OpenOn(ctx, cfg, logger, Machine{})
 }
 
-func open(ctx context.Context, cfg *config.Config, logger *slog.Logger, source clock.Source) (n *Node, err error) {
-	n = &Node{cfg: cfg, logger: logger, clock: source, started: time.Now(), ready: make(chan struct{}), grown: make(chan struct{}, 1)}
+// OpenOn is Open on another machine.
+func OpenOn(ctx context.Context, cfg *config.Config, logger *slog.Logger, m Machine) (n *Node, err error) {
+	m = m.withDefaults()
+	n = &Node{cfg: cfg, logger: logger, machine: m, clock: m.Clock, started: time.Now(), ready: make(chan struct{}), grown: make(chan struct{}, 1)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.Close())
@@ -120,7 +123,7 @@ func explainDir(dir string, err error) error {
 
 func (n *Node) openLog() error {
 	cfg := &n.cfg.Log
-	fs, err := disk.Dir(filepath.Join(n.cfg.Node.DataDir, segmentsDir))
+	fs, err := n.machine.Folder(filepath.Join(n.cfg.Node.DataDir, segmentsDir))
 	if err != nil {
 		return err
 	}
@@ -144,6 +147,9 @@ func (n *Node) openLog() error {
 		n.logger.Error("the disk has damaged a part of the log", "what", found.Rot[i].Error())
 	}
 	for _, h := range l.Holes() {
+		if !l.Wrote(h.Ledger) {
+			continue // of a copy: another node has it, or Kafka had it when more came
+		}
 		n.logger.Error("records of the log are damaged; Kafka gets a gap record in their place", "ledger", h.Ledger.String(), "from", uint64(h.From), "to", uint64(h.To))
 	}
 	for _, name := range found.ReadOnly {
@@ -168,15 +174,15 @@ func (n *Node) openDoor(ctx context.Context) error {
 		asked = members{guard, n.site}
 	}
 	door, err := ingest.New(ingest.Options{
-		Listen: n.cfg.MQTT.Listen, ListenTLS: n.cfg.MQTT.ListenTLS, ListenWS: n.cfg.MQTT.ListenWS, ListenWSS: n.cfg.MQTT.ListenWSS, TLS: guard.TLS(),
+		Listen: n.cfg.MQTT.Listen, ListenTLS: n.cfg.MQTT.ListenTLS, ListenWS: n.cfg.MQTT.ListenWS, ListenWSS: n.cfg.MQTT.ListenWSS, TLS: guard.TLS(), ListenOn: n.machine.Listen,
 		Log: n.log, Reader: n.reader, Router: router{n.cfg.Table}, Guard: asked, Gate: places, Version: Version,
 		IsFull:     func(err error) bool { return errors.As(err, new(*store.FullError)) },
 		DeadLetter: n.cfg.DefaultRoute.DeadLetter,
 		MaxClients: n.cfg.MQTT.MaxClients, MaxPacketBytes: n.cfg.MQTT.MaxPacketBytes, ReceiveMaximum: int(n.cfg.MQTT.ReceiveMaximum), MaxTopicLevels: n.cfg.MQTT.MaxTopicLevels,
 		MaxPerAddress: n.cfg.MQTT.MaxConnectionsPerAddress, MaxMessagesPerSecond: n.cfg.MQTT.MaxMessagesPerSecond, MaxBytesPerSecond: n.cfg.MQTT.MaxBytesPerSecond,
 		MaxSlowed: n.cfg.MQTT.MaxSlowed, MaxRetained: n.cfg.MQTT.MaxRetained, MaxRetainedBytes: n.cfg.MQTT.MaxRetainedBytes,
-		ServerReference: n.cfg.MQTT.ServerReference,
-		Logger:          n.logger,
+		ServerReference: n.cfg.MQTT.ServerReference, ResentIsNew: n.site != nil && n.site.acks != nil,
+		Logger: n.logger,
 	})
 	if err != nil {
 		return err
@@ -244,7 +250,9 @@ func (n *Node) Run(ctx context.Context) error {
 	}
 	begin(ctx, &parts, "uplink", n.forward)
 	begin(ctx, &parts, "keep", n.keep)
-	begin(ctx, &parts, "admin", n.serveAdmin)
+	if n.cfg.Status.Socket != "" {
+		begin(ctx, &parts, "admin", n.serveAdmin)
+	}
 	begin(ctx, &parts, "door", n.serveDevices)
 	begin(ctx, &parts, "mdns", n.announceDoor)
 	if n.site != nil {

@@ -45,8 +45,8 @@ type site struct {
 
 	mu       sync.Mutex // guards what follows
 	hello    peer.Hello
-	listener net.Listener    // nil before run
-	members  *member.Members // nil before run
+	listener net.Listener // nil before run
+	members  Members      // nil before run
 }
 
 // openSite makes this node one of a site, if the configuration says so.
@@ -178,6 +178,7 @@ func (s *site) run(ctx context.Context) error {
 		return err
 	}
 	kafka.Logger = s.node.logger
+	s.node.machine.Kafka(&kafka)
 	s.taking.Kafka = kafka
 	for {
 		err := s.runAs(ctx, s.whoami())
@@ -192,7 +193,7 @@ func (s *site) run(ctx context.Context) error {
 
 // runAs is this node's part in the site under one id.
 func (s *site) runAs(ctx context.Context, self peer.Hello) error {
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", s.node.cfg.Site.Listen)
+	listener, err := s.node.machine.Listen(ctx, "tcp", s.node.cfg.Site.Listen)
 	if err != nil {
 		return fmt.Errorf("listen on [site] listen: %w; nothing that is stored is touched. Is another program there? Stop it, or choose another [site] listen", err)
 	}
@@ -206,7 +207,7 @@ func (s *site) runAs(ctx context.Context, self peer.Hello) error {
 	strangers := join.NewServer(s.mine, s.invitations, s.addresses, s.node.logger)
 	strangers.Joined = s.joined
 	exchange := replica.Exchange{
-		Self: self, Config: conf, Listener: listener, Accept: strangers.Config(conf),
+		Self: self, Config: conf, Listener: listener, Dial: s.node.machine.Dial, Accept: strangers.Config(conf),
 		Stranger: func(ctx context.Context, c *tls.Conn) bool {
 			if c.ConnectionState().NegotiatedProtocol != join.Protocol {
 				return false
@@ -268,7 +269,7 @@ func (s *site) gossip(self peer.Hello, at net.Addr) (err error) {
 	if cfg.Advertise != "" {
 		c.Advertise = netip.AddrPortFrom(netip.MustParseAddr(cfg.Advertise), c.Bind.Port()) // it was checked
 	}
-	m, err := member.New(c)
+	m, err := s.node.machine.Members(c)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.members = m

@@ -89,6 +89,8 @@ type Options struct {
 	ListenWS  []string    // the same, with WebSocket (MQTT 5, 6)
 	ListenWSS []string    // the same, with WebSocket in TLS
 	TLS       *tls.Config // for ListenTLS and ListenWSS
+	// ListenOn is net.ListenConfig.Listen, or stands for it; default that.
+	ListenOn func(ctx context.Context, network, address string) (net.Listener, error)
 
 	Log        Appender
 	Reader     Reader
@@ -133,6 +135,11 @@ type Options struct {
 	// 4.11; default "", nowhere.
 	ServerReference string
 
+	// ResentIsNew has a QoS 1 message that is sent again logged again if an earlier process
+	// has logged it: where copies count, what is in this log alone is no reason to
+	// acknowledge it (R47).
+	ResentIsNew bool
+
 	Version string       // what $SYS says that this is
 	Logger  *slog.Logger // default: none
 }
@@ -167,6 +174,9 @@ func (o Options) withDefaults() (Options, error) {
 	if o.SessionExpirySeconds == 0 {
 		o.SessionExpirySeconds = neverExpires
 	}
+	if o.ListenOn == nil {
+		o.ListenOn = (&net.ListenConfig{}).Listen
+	}
 	if o.Gate == nil {
 		o.Gate = gate.New(gate.Places())
 	}
@@ -199,8 +209,7 @@ type Door struct {
 	ctx      context.Context //nolint:containedctx // ends when Run is told to end, for checks of passwords
 	cancel   context.CancelFunc
 
-	listen func(ctx context.Context, address string) (net.Listener, error)
-	ready  chan struct{}
+	ready chan struct{}
 
 	failed    atomic.Bool   // a group has failed: the log may hold what its clients were not told of
 	pending   atomic.Int64  // records appended and not yet committed
@@ -242,7 +251,6 @@ func New(o Options) (*Door, error) {
 		recents:   newRecents(),
 		sessions:  session.NewStore(o.Sessions),
 		room:      newRoom(),
-		listen:    listenTCP,
 		ready:     make(chan struct{}),
 		committed: make(chan struct{}, 1),
 		conns:     map[*conn]struct{}{},

@@ -311,11 +311,13 @@ func (l *flakyListener) Accept() (net.Conn, error) {
 
 // A1: errors of accept do not end the door, which serves as soon as it can.
 func TestAcceptErrors(t *testing.T) {
-	d := newTestDoor(t, newFakeLog(), func(o *Options) { o.Listen = []string{"127.0.0.1:0"} })
-	d.listen = func(ctx context.Context, address string) (net.Listener, error) {
-		l, err := listenTCP(ctx, address)
-		return &flakyListener{l, 6}, err
-	}
+	d := newTestDoor(t, newFakeLog(), func(o *Options) {
+		o.Listen = []string{"127.0.0.1:0"}
+		o.ListenOn = func(ctx context.Context, network, address string) (net.Listener, error) {
+			l, err := (&net.ListenConfig{}).Listen(ctx, network, address)
+			return &flakyListener{l, 6}, err
+		}
+	})
 	runDoor(t, d)
 	dial(t, d).enter(dialled{id: "dev"})
 	if n := d.Stats().Refused.Accepts; n != 6 {

@@ -16,11 +16,6 @@ const (
 	maxAcceptPause = time.Second
 )
 
-func listenTCP(ctx context.Context, address string) (net.Listener, error) {
-	var lc net.ListenConfig
-	return lc.Listen(ctx, "tcp", address)
-}
-
 // A listening is a listener, and how what comes to it is served: until ctx is
 // done and all its connections have ended.
 type listening struct {
@@ -45,7 +40,7 @@ func (d *Door) listenAll(ctx context.Context) ([]listening, error) {
 	var addrs []net.Addr
 	for _, way := range ways {
 		for _, address := range way.addresses {
-			l, err := d.listen(ctx, address)
+			l, err := d.opt.ListenOn(ctx, "tcp", address)
 			if err != nil {
 				closeAll(listeners)
 				return nil, fmt.Errorf("listen for %s on %q: %w", way.name, address, err)

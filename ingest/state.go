@@ -106,7 +106,7 @@ func (d *Door) Replay(ledger tributary.LedgerID, e *record.Entry) error {
 		d.passOnReplayed(change.Ended)
 		return nil
 	}
-	d.recents.replay(e, time.Now())
+	d.Recall(e)
 	d.out.give(ledger, e, time.Now())
 	d.sessions.Passed(ledger, e.LSN)
 	return d.q2.replay(e)
@@ -114,7 +114,11 @@ func (d *Door) Replay(ledger tributary.LedgerID, e *record.Entry) error {
 
 // Recall takes up one record that the restored state has already: devices that
 // send it again are recognised by it. The node calls it as it does Replay.
-func (d *Door) Recall(e *record.Entry) { d.recents.replay(e, time.Now()) }
+func (d *Door) Recall(e *record.Entry) {
+	if !d.opt.ResentIsNew {
+		d.recents.replay(e, time.Now())
+	}
+}
 
 // passOnReplayed passes on, once the delivery runs, what a session had left that
 // ended in a replay. The log does not say which member of a shared subscription a

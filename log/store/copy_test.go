@@ -116,6 +116,10 @@ func TestCopyRefuses(t *testing.T) {
 		if next, chain, held := holder.CopyEnd(owner.Ledger()); !held || next != all[8].Next() || chain != all[8].Header.Chain() {
 			t.Errorf("the copy ends at %d, %016x, %v", next, chain, held)
 		}
+		synctest.Wait()
+		if holes := holder.Holes(); len(holes) > 0 {
+			t.Errorf("what was in Kafka before it came is taken for damage: %v", holes)
+		}
 		owner.close(t)
 		holder.close(t)
 	})

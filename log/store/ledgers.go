@@ -190,7 +190,8 @@ type Hole struct {
 }
 
 // Holes returns the holes that are known: recovery finds those of unsealed
-// segments, readers find the others.
+// segments, readers find the others. What a copy lacks because Kafka had it when more
+// came is no damage, as far as Kafka is known to be.
 func (l *Log) Holes() []Hole {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -232,7 +233,8 @@ func (l *Log) holesLocked(beginnings bool) []Hole {
 			to = 0
 		}
 		for _, p := range spans[id] {
-			if h := (Hole{id, to, p.From}); to < p.From && !slices.Contains(all, h) {
+			skipped := p.Copy && p.From <= l.forwarded[id]
+			if h := (Hole{id, to, p.From}); to < p.From && !skipped && !slices.Contains(all, h) {
 				all = append(all, h)
 			}
 			to = max(to, p.To)

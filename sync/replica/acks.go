@@ -148,6 +148,9 @@ func (a *Acks) Run(ctx context.Context) {
 		began := waits && wait <= 0 && !a.short
 		a.short = a.short || began
 		a.mu.Unlock()
+		if began {
+			a.tick() // what has waited too long is not caught up with, however long ago the last one was
+		}
 		a.deliver()
 		if began && a.Short != nil {
 			a.Short(true)

@@ -27,6 +27,8 @@ type Exchange struct {
 	Self     peer.Hello
 	Config   *tls.Config // of peer.Authority
 	Listener net.Listener
+	// Dial opens a TCP connection; nil: a net.Dialer does.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// Accept is Config for those who are let in; nil: Config. Stranger is given each
 	// connection of theirs after its handshake, and says whether it has dealt with
 	// it, because it is no peer's; it may be nil.
@@ -152,7 +154,7 @@ func (x *Exchange) keepDialing(ctx context.Context, n Node) {
 
 // exchange dials n once and speaks with it until the connection ends.
 func (x *Exchange) exchange(ctx context.Context, n Node) error {
-	c, err := peer.Dial(ctx, n.Address, x.Config, x.Self, n.ID)
+	c, err := x.dial(ctx, n)
 	if err != nil {
 		return err
 	}
@@ -168,6 +170,19 @@ func (x *Exchange) exchange(ctx context.Context, n Node) error {
 	cancel()
 	pulling.Wait()
 	return err
+}
+
+func (x *Exchange) dial(ctx context.Context, n Node) (*peer.Conn, error) {
+	if x.Dial == nil {
+		return peer.Dial(ctx, n.Address, x.Config, x.Self, n.ID)
+	}
+	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
+	defer cancel()
+	raw, err := x.Dial(ctx, "tcp", n.Address)
+	if err != nil {
+		return nil, err
+	}
+	return peer.Client(ctx, raw, x.Config, x.Self, n.ID)
 }
 
 // pull asks n for what it has and this node wants.

@@ -224,6 +224,9 @@ func (s *serving) append(m *peer.Append) error {
 		s.mu.Lock()
 		delete(s.nacked, m.Ledger)
 		s.mu.Unlock()
+		if ackBeforeFlush {
+			s.tell(m.Ledger)
+		}
 		return nil
 	}
 	reason := s.Classify(err)
@@ -339,6 +342,9 @@ func (s *serving) answerOnce() (said bool, err error) {
 	}
 	for id := range news {
 		from, to, chain, held := s.Log.Held(id)
+		if ackBeforeFlush {
+			to, chain, held = s.Log.CopyEnd(id)
+		}
 		if !held {
 			continue
 		}
