@@ -223,12 +223,13 @@ func TestOwnerBurns(t *testing.T) {
 }
 
 // T6: two gateways apart for a minute, both with a way to Kafka: nobody takes over, both
-// are short, and no longer when they are together again. I1, I2, I4.
+// are short, and no longer when they are together again. QoS 2 has to wait for a copy (R22);
+// QoS 1 is acknowledged when Kafka has it (R11), and nobody would be short. I1, I2, I4.
 func TestApart(t *testing.T) {
 	scenario(t, func(s *site) {
 		all := s.gateways(2)
 		for _, h := range all {
-			s.device(h, 1, 100*time.Millisecond)
+			s.device(h, 2, 100*time.Millisecond)
 		}
 		s.pass(5 * time.Second)
 		s.Cut(all[0].ip, all[1].ip)
@@ -260,7 +261,7 @@ func TestApartRefusing(t *testing.T) {
 		s.extra = "[ack]\nif_peers_missing = \"refuse\"\n"
 		all := s.gateways(2)
 		for _, h := range all {
-			s.device(h, 1, 100*time.Millisecond)
+			s.device(h, 2, 100*time.Millisecond)
 		}
 		s.pass(5 * time.Second)
 		s.Cut(all[0].ip, all[1].ip)
