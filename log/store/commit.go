@@ -213,6 +213,7 @@ func (l *Log) write(b batch) error {
 		w.seg.sum.Add(&c.frame, &c.h)
 		if c.heals {
 			l.filled(c.id, c.h.Base, c.h.Next())
+			delete(l.healing, healing{c.id, c.h.Base})
 		}
 		l.stats.CopiedRecords += int64(c.h.Count)
 		l.stats.CopiedBytes += int64(len(c.padded))

@@ -123,6 +123,7 @@ type Log struct {
 	copies    []copying                   // those that wait to be made durable,
 	copyBytes int64                       // and how long they are
 	ends      map[tributary.LedgerID]end  // of the copies, with those
+	healing   map[healing]bool            // those among them that fill holes
 	wrote     map[tributary.LedgerID]bool // ledgers of this node: those that were here at Open, and, true, those of this process
 	disowned  map[tributary.LedgerID]bool // those that another node has added to
 	closed    bool
