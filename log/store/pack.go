@@ -107,6 +107,12 @@ func (l *Log) estimate() {
 	l.packed(onDisk, unknown == nil)
 }
 
+// samplePacks is how many packs are made to find out what packing would save: with
+// a whole segment of large groups it would be a second of a small processor.
+const samplePacks = 2
+
+var errSampled = errors.New("enough was packed to know")
+
 // packedBytes returns how large a segment would be, packed.
 func (l *Log) packedBytes(s *seg) (bytes int64, err error) {
 	enc, err := newPackEncoder()
@@ -114,19 +120,31 @@ func (l *Log) packedBytes(s *seg) (bytes int64, err error) {
 		return 0, err
 	}
 	var k group.Packer
+	var sampled, all tributary.LSN // records
 	seal := func() {
-		out, _, _ := k.Seal(enc)
+		out, _, h := k.Seal(enc)
 		bytes += int64(len(out))
+		sampled += tributary.LSN(h.Count)
 	}
+	packs := 0
 	err = eachGroup(l.fs, s, func(g *group.Group) error {
 		added, err := k.Add(g)
 		if err != nil || added {
 			return err
 		}
 		seal()
+		if packs++; packs == samplePacks {
+			return errSampled
+		}
 		_, err = k.Add(g)
 		return err
 	})
+	if errors.Is(err, errSampled) {
+		for _, p := range s.sum.Spans {
+			all += p.To - p.From
+		}
+		return bytes * int64(all) / int64(sampled), nil
+	}
 	seal()
 	return bytes, err
 }
