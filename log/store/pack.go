@@ -120,13 +120,12 @@ func (l *Log) packedBytes(s *seg) (bytes int64, err error) {
 		return 0, err
 	}
 	var k group.Packer
-	var sampled, all tributary.LSN // records
+	var packs, sampled int64 // sampled: records
 	seal := func() {
 		out, _, h := k.Seal(enc)
 		bytes += int64(len(out))
-		sampled += tributary.LSN(h.Count)
+		sampled += int64(h.Count)
 	}
-	packs := 0
 	err = eachGroup(l.fs, s, func(g *group.Group) error {
 		added, err := k.Add(g)
 		if err != nil || added {
@@ -140,10 +139,11 @@ func (l *Log) packedBytes(s *seg) (bytes int64, err error) {
 		return err
 	})
 	if errors.Is(err, errSampled) {
+		var all int64
 		for _, p := range s.sum.Spans {
-			all += p.To - p.From
+			all += int64(p.To - p.From)
 		}
-		return bytes * int64(all) / int64(sampled), nil
+		return bytes * all / sampled, nil
 	}
 	seal()
 	return bytes, err

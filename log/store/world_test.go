@@ -240,7 +240,7 @@ func (w *world) step(p *process) {
 	default:
 		n := 1 + w.rng.IntN(8)
 		if w.rng.IntN(2) == 0 {
-			p.appendAll(w.records(n, p.maxGroup))
+			p.appendAll(w.records(n, p.maxRecord))
 		} else {
 			for range n {
 				p.append(w.record())
@@ -250,11 +250,12 @@ func (w *world) step(p *process) {
 	}
 }
 
-// records makes up n records, fewer if they are too much for a group.
-func (w *world) records(n, maxGroup int) (all []record.Record) {
+// records makes up n records, fewer if they are more than most bytes: a process that
+// is moved on by hand must not have to wait.
+func (w *world) records(n, most int) (all []record.Record) {
 	for size := group.HeaderBytes; n > 0; n-- {
 		r := w.record()
-		if size += group.MaxBytes(r); len(all) > 0 && size > maxGroup {
+		if size += group.MaxBytes(r); len(all) > 0 && size > most {
 			break
 		}
 		all = append(all, *r)
