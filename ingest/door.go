@@ -214,6 +214,7 @@ type Door struct {
 	rechecked atomic.Int64  // when Recheck was called last, in ns since 1970; 0: never
 	unsent    atomic.Int64  // bytes that clients have left unread, of all connections
 	dirty     []*conn       // touched by Committed alone: who has answers to send
+	heard     []heard       // the same: what is known of a group
 
 	flusher  flusher
 	barriers barriers

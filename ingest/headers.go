@@ -40,6 +40,7 @@ var qosValue = [3][]byte{{'0'}, {'1'}, {'2'}}
 type routed struct {
 	Destination
 
+	conn       *conn
 	topic      []byte
 	deadReason []byte // nil: it has a route
 	refused    byte   // why the client may not publish to it, by the rules of that generation; 0: it may
@@ -67,7 +68,7 @@ func (c *conn) route(name []byte) *routed {
 }
 
 func (c *conn) findRoute(topic string, generation uint64) *routed {
-	r := &routed{topic: []byte(topic), generation: generation}
+	r := &routed{conn: c, topic: []byte(topic), generation: generation}
 	if r.refused = c.door.topicCode(r.topic); r.refused != 0 {
 		return r
 	}

@@ -22,13 +22,15 @@ type message struct {
 	props   *packets.Properties // of MQTT 5; nil: none
 }
 
-// Tickets. The owner is the *conn that has a record answered, a cleanup, or
-// the *Door for what needs no answer. The tag says what the record is:
+// Tickets. The owner of a message is the *routed of its topic and connection, that
+// of other records the *conn that is to be answered, a cleanup, or the *Door for what
+// needs no answer. The tag says what the record is:
 //
 //	bits 0-15   packet id
 //	bits 16-18  kind
 //	bit  19     local subscribers want it
 //	bit  20     the log knows the packet id (QoS 2)
+//	bit  21     it is to be retained
 //	bits 32-63  which use of the packet id it is (QoS 2)
 const (
 	kindQuiet    = iota // QoS 0 or a will
@@ -43,6 +45,7 @@ const (
 const (
 	tagFan    = 1 << 19
 	tagLogged = 1 << 20
+	tagRetain = 1 << 21
 )
 
 func tag(kind int, pid uint16, seq uint32) uint64 {
@@ -84,7 +87,7 @@ func (d *Door) publish0(c *conn, m *message, to *routed) bool {
 		return false
 	}
 	c.fill(&b.records[b.n], m, to, &b.values[b.n], false)
-	b.add(tributary.Ticket{Owner: d, Tag: tag(kindQuiet, 0, 0) | retainFan(m)})
+	b.add(tributary.Ticket{Owner: to, Tag: tag(kindQuiet, 0, 0) | retainFan(m)})
 	return true
 }
 
@@ -105,7 +108,7 @@ func (d *Door) publish1(c *conn, m *message, to *routed) bool {
 		return true
 	}
 	b.prints[b.n] = p
-	b.add(tributary.Ticket{Owner: c, Tag: tag(kindPuback, m.pid, 0) | retainFan(m)})
+	b.add(tributary.Ticket{Owner: to, Tag: tag(kindPuback, m.pid, 0) | retainFan(m)})
 	return true
 }
 
@@ -131,7 +134,7 @@ func (d *Door) publish2(c *conn, m *message, to *routed) bool {
 		return d.refuse(c, m.qos, m.pid, packet.CodeQuotaExceeded)
 	case q2None, q2Releasing:
 	}
-	t := tributary.Ticket{Owner: c, Tag: tag(kindPubrec, m.pid, seq) | retainFan(m)}
+	t := tributary.Ticket{Owner: to, Tag: tag(kindPubrec, m.pid, seq) | retainFan(m)}
 	b := d.place(c)
 	if b == nil {
 		d.withdrawOne(c, t.Tag)
@@ -256,11 +259,11 @@ func (d *Door) wantFan() uint64 {
 	return 0
 }
 
-// retainFan returns tagFan when a later subscriber might want a message, because it
-// is to be retained.
+// retainFan returns tagFan and tagRetain when a later subscriber might want a
+// message, because it is to be retained.
 func retainFan(m *message) uint64 {
 	if m.retain {
-		return tagFan
+		return tagFan | tagRetain
 	}
 	return 0
 }
