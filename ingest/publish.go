@@ -127,6 +127,7 @@ func (d *Door) publish2(c *conn, m *message, to *routed) bool {
 		c.send(packet.TypePubrec<<4, 2, byte(m.pid>>8), byte(m.pid))
 		return true
 	case q2OverWindow:
+		_ = d.appendTaken(c) // what came before is no mistake
 		d.stat.window.Add(1)
 		c.stop(packet.CodeReceiveMaximum)
 		return false
@@ -160,6 +161,7 @@ func (d *Door) pubrel(c *conn, pid uint16) bool {
 		}
 		return true
 	case was == q2Pending: // before its PUBREC: MQTT 5, 4.3.3
+		_ = d.appendTaken(c)
 		c.stop(packet.CodeProtocolError)
 		return false
 	case was == q2Releasing: // PUBCOMP comes when the first one is durable
