@@ -6,10 +6,11 @@
 // in, newcomer.go a few at a time; input.go, output.go and flush.go are the socket,
 // cut into packets, with writes that never block; serve.go reads a connection to its end, connect.go and
 // session.go give it its session, recheck.go ends what new rules do not let in;
-// publish.go takes a PUBLISH to the log and committed.go answers it; qos2.go and
-// qos2_replay.go remember packet ids; headers.go and outgoing.go turn a message
-// into a record and back; delivery.go reads what is durable and gives it to
-// subscribers, and shared.go chooses among the members of a shared subscription.
+// publish.go takes a PUBLISH up, intake.go takes what came with it to the log, and
+// committed.go answers; qos2.go and qos2_replay.go remember packet ids; headers.go and
+// outgoing.go turn a message into a record and back; delivery.go gives what is durable
+// to subscribers, by what heard.go knows of it or by reading it, and shared.go chooses
+// among the members of a shared subscription.
 package ingest
 
 import (
