@@ -101,7 +101,7 @@ func (c *conn) tellDenied(what, topic string) {
 		return
 	}
 	c.told = true
-	c.door.opt.Logger.Warn("the access rules do not let a client use a topic as it wants to; it is not told again for this connection", "wants to", what, "client", c.id, "user", c.user, "topic", topic)
+	c.door.opt.Logger.Warn("the access rules do not let a client use a topic as it wants to; it is not told again for this connection", "wants_to", what, "client", c.id, "user", c.user, "topic", topic)
 }
 
 // values are what headers of a record point to that are of this record alone.
