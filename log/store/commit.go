@@ -315,7 +315,7 @@ func (l *Log) fail(cause error, b batch) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if rest, fits := l.behind(group.PageBytes); l.opt.Opening != nil && l.next == 0 && fits && rest >= 0 {
-		l.add(l.opt.Opening, tributary.Ticket{}) // the sooner it is there, the sooner the failed group counts as nothing
+		l.add(l.opt.Opening, tributary.Ticket{}, l.begun()) // the sooner it is there, the sooner the failed group counts as nothing
 	}
 	return nil
 }
