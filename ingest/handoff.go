@@ -46,7 +46,6 @@ type arrived struct {
 	cancel context.CancelFunc
 	known  map[uint16]Known // that the client has not sent again
 	count  uint64           // records of this session
-	stamp  [mark.StampBytes]byte
 }
 
 var errNoHandoff = &packet.Error{Code: packet.CodeServerBusy, Packet: "CONNECT", What: "the other gateways of the site could not be asked"}
@@ -135,6 +134,9 @@ func (d *Door) resent(c *conn, m *message) (done, goesOn bool) {
 	}
 	delete(a.known, m.pid)
 	again := true
+	if !d.appendTaken(c) { // what came before does not wait for the answer
+		return true, false
+	}
 	if m.dup && k.Sum == mark.Sum(m.topic, m.payload) {
 		var err error
 		if again, err = a.Decide(a.ctx, &k); err != nil {
@@ -152,9 +154,8 @@ func (d *Door) resent(c *conn, m *message) (done, goesOn bool) {
 	return true, true
 }
 
-// stampOf returns the stamp of the next record of the session, good until the next
-// call; nil: it has none.
-func (c *conn) stampOf(m *message) []byte {
+// stampOf appends the stamp of the next record of the session to b; nil: it has none.
+func (c *conn) stampOf(m *message, b []byte) []byte {
 	a := c.arrived
 	if a == nil || a.Epoch == 0 {
 		return nil
@@ -164,7 +165,7 @@ func (c *conn) stampOf(m *message) []byte {
 	if m.twice || m.qos == 2 && m.dup && a.Doubtful {
 		s.Flags |= mark.TwicePossible
 	}
-	return s.Append(a.stamp[:0])
+	return s.Append(b)
 }
 
 // Yield ends the connections of clients that another gateway lets in. It returns nil
