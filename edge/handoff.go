@@ -12,6 +12,7 @@ import (
 	"github.com/tributary-edge/tributary/log/store"
 	"github.com/tributary-edge/tributary/sync/handoff"
 	"github.com/tributary-edge/tributary/sync/peer"
+	"github.com/tributary-edge/tributary/sync/roster"
 	"github.com/tributary-edge/tributary/sync/uplink"
 )
 
@@ -179,6 +180,25 @@ func (s *site) hasUnprotected() bool {
 		}
 	}
 	return false
+}
+
+// settle notes what a node holds and whom it knows to be lost, as it says. What has more
+// ledgers than a Status can tell of is not settled yet.
+func (s *site) settle(from tributary.NodeID, st *peer.Status) {
+	if len(st.Held) >= peer.MaxLedgers {
+		return
+	}
+	var lost []tributary.NodeID
+	for _, n := range st.Nodes {
+		if roster.State(n.State) == roster.Lost {
+			lost = append(lost, n.Node)
+		}
+	}
+	ends := make(handoff.Ends, len(st.Held))
+	for i := range st.Held {
+		ends[st.Held[i].Ledger] = st.Held[i].Durable
+	}
+	s.handoffs.Said(from, lost, ends)
 }
 
 // arrivals fits handoff to the door.

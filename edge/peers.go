@@ -174,6 +174,7 @@ func (s *site) says() *peer.Status {
 	for _, n := range s.roster.Standings() {
 		st.Nodes = append(st.Nodes, peer.Standing{Node: n.Node, Version: n.Version, State: uint8(n.State)})
 	}
+	s.settle(s.whoami().Node, st)
 	return st
 }
 
@@ -190,6 +191,7 @@ func (s *site) heard(from *peer.Hello, st *peer.Status) {
 		holds[i] = view.Holding{Ledger: h.Ledger, Base: h.Base, Durable: h.Durable, Position: h.Position, Forwards: h.Forwarding, AtMark: h.Holding}
 	}
 	s.told(st.Nodes)
+	s.settle(from.Node, st)
 	believed, doubt := s.view.Heard(from.Node, st.Live, holds, time.Now())
 	if doubt != nil {
 		s.node.logger.Warn("a peer says what cannot be; it is left out", "peer", from.Name, "what", doubt)

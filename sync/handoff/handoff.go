@@ -113,6 +113,7 @@ type Handoffs struct {
 	try     uint64
 	asked   map[uint64]chan answer
 	leases  map[tributary.NodeID]lease
+	losses  map[tributary.NodeID]*loss
 	counted Counts
 	began   time.Time // Run
 }
@@ -152,7 +153,7 @@ func New(c Config) *Handoffs {
 	}
 	return &Handoffs{
 		Config: c, wake: make(chan struct{}, 1), known: map[string]*session{}, asked: map[uint64]chan answer{},
-		leases: map[tributary.NodeID]lease{},
+		leases: map[tributary.NodeID]lease{}, losses: map[tributary.NodeID]*loss{},
 	}
 }
 

@@ -286,7 +286,7 @@ func TestLease(t *testing.T) {
 		"too many are gone":  {now, peer.Echo{SlackMillis: 5000, Copies: 1}, 2, false},
 		"it makes no copies": {now, peer.Echo{SlackMillis: 5000}, 1, false},
 	} {
-		h := New(Config{Copies: func() int { return 1 }})
+		h := New(Config{Copies: func() int { return 1 }, Self: func() peer.Process { return peer.Process{} }})
 		h.Echoed(from, c.sent, &c.echo)
 		silent := []tributary.NodeID{n}
 		for len(silent) < c.silent {
