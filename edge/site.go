@@ -87,7 +87,7 @@ func (n *Node) openSite() error {
 	}
 	s.view.Own = func() (tributary.LedgerID, tributary.LSN) { return n.log.Ledger(), n.log.Durable() }
 	log := copied{n.log, s}
-	s.keeper = replica.Keeper{Log: log, Logger: n.logger, Status: s.heard, Own: n.log.Writes, Classify: classify}
+	s.keeper = replica.Keeper{Log: log, Logger: n.logger, Status: s.heard, Left: s.view.Left, Own: n.log.Writes, Classify: classify}
 	s.pace = &replica.Pace{BytesPerSecond: int64(n.cfg.Site.MaxBandwidth)}
 	s.keeper.Pace, s.keeper.Heals = s.pace, healed{n.log}
 	s.puller = replica.Puller{Log: log, View: s.view, Copies: func() int { return n.cfg.Ack.Copies }, Keepers: s.keepers, Heals: healed{n.log}, Needs: s.taking.Needs}
@@ -104,6 +104,7 @@ func (n *Node) openSite() error {
 // records linger, it does so for as long as they do, and nothing is wrong.
 func patience(linger time.Duration) view.Patience {
 	p := view.Default
+	p.WriterGone = max(p.WriterGone, linger+time.Second)
 	p.WriterLives += 2 * linger
 	return p
 }

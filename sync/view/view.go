@@ -28,7 +28,7 @@ type Patience struct {
 // Default is what the protocol was tried with.
 //
 //nolint:gochecknoglobals // a constant
-var Default = Patience{WriterGone: 15 * time.Second, WriterLives: 60 * time.Second, PerRank: 5 * time.Second}
+var Default = Patience{WriterGone: 2 * time.Second, WriterLives: 60 * time.Second, PerRank: 5 * time.Second}
 
 // silent is how long a node counts as there after it was heard of last.
 const silent = 5 * time.Second
@@ -148,6 +148,16 @@ func (v *View) Heard(id tributary.NodeID, live tributary.LedgerID, holds []Holdi
 	}
 	n.holds = believed
 	return believed, doubt
+}
+
+// Left notes that a node has ended its connection: it is not there until it is heard of
+// again.
+func (v *View) Left(id tributary.NodeID) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if n := v.nodes[id]; n != nil {
+		n.heard = time.Time{}
+	}
 }
 
 // newNode makes room for a node that was not heard of, and returns nil if there
@@ -312,7 +322,7 @@ func (v *View) Due(held []Holding, now time.Time) (due []tributary.LedgerID) {
 			wait = v.patience.WriterLives
 		}
 		wait += time.Duration(v.rank(h.Ledger, now)) * v.patience.PerRank
-		if stood := now.Sub(later(l.moved, v.since)); stood >= wait {
+		if stood := v.asOf.Sub(later(l.moved, v.since)); stood >= wait {
 			due = append(due, h.Ledger)
 		}
 	}
