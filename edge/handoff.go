@@ -24,6 +24,7 @@ func (s *site) openHandoffs() {
 		Self: func() peer.Process { h := s.whoami(); return peer.Process{Node: h.Node, Nonce: h.Nonce} },
 		Site: around{s}, Log: log, Index: handoff.NewIndex(log, s.position),
 		Close:  func(ctx context.Context, clients []string) error { return s.node.door.Yield(ctx, clients) },
+		Writes: s.node.log.Writes,
 		Append: func(r *record.Record) error { _, err := s.node.log.Append(r, tributary.Ticket{}); return err },
 		Copies: s.wanted, Refuse: s.node.cfg.Ack.RefuseAlone, Logger: s.node.logger,
 	})

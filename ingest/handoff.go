@@ -23,19 +23,20 @@ type Arrival struct {
 	Epoch    uint64     // of the session: its records carry it, if it is not 0
 	Flags    mark.Flags // that all of them carry
 	Doubtful bool       // a gateway did not answer: a QoS 2 message that is sent again may be there twice
-	Known    []Known    // QoS 2 messages that others took, and the client has not released
+	Known    []Known    // QoS 2 messages that others, or earlier processes, took, and the client has not released
 	Gone     []uint16   // packet ids that this gateway took, and that were released, or used anew, at another one
 	// Decide says whether a Known message is to be taken again, because nobody has it any
 	// more; if not, it is safe. It waits until that is known, or returns ctx's error.
 	Decide func(ctx context.Context, k *Known) (again bool, err error)
 }
 
-// Known is a QoS 2 message that another gateway took.
+// Known is a QoS 2 message that another gateway took, or this one before its start.
 type Known struct {
 	PacketID uint16
 	Ledger   tributary.LedgerID
 	LSN      tributary.LSN
 	Sum      uint64 // of the message: see mark.Sum
+	Here     bool   // this gateway has it, and perhaps no other
 }
 
 // An arrived is the hand-off of a connection.
@@ -115,8 +116,10 @@ func (d *Door) adopt(c *conn) {
 			d.opt.Logger.Warn("the end of a QoS 2 packet id could not be logged; it may be known again after a restart", "client", c.id, "error", err)
 		}
 	}
-	for id := range c.arrived.known {
-		d.q2.adopt(c.id, id)
+	for id, k := range c.arrived.known {
+		if !k.Here { // what this gateway took it knows
+			d.q2.adopt(c.id, id)
+		}
 	}
 }
 
@@ -129,7 +132,7 @@ func (c *conn) hasKnown() bool { return c.arrived != nil && len(c.arrived.known)
 func (d *Door) resent(c *conn, m *message) (done, goesOn bool) {
 	a := c.arrived
 	k, is := a.known[m.pid]
-	if !is {
+	if !is || k.Here {
 		return false, true
 	}
 	delete(a.known, m.pid)
@@ -152,6 +155,24 @@ func (d *Door) resent(c *conn, m *message) (done, goesOn bool) {
 	c.settle()
 	c.send(packet.TypePubrec<<4, 2, byte(m.pid>>8), byte(m.pid))
 	return true, true
+}
+
+// hasCopies waits until a message may be acknowledged that is sent again and is in the log
+// here, if it was taken before this process: nobody has counted its copies (R11). It
+// returns false when the reader is to stop.
+func (d *Door) hasCopies(c *conn, pid uint16) bool {
+	if !c.hasKnown() {
+		return true
+	}
+	k := c.arrived.known[pid]
+	if !k.Here {
+		return true
+	}
+	if _, err := c.arrived.Decide(c.arrived.ctx, &k); err != nil {
+		return false
+	}
+	delete(c.arrived.known, pid)
+	return true
 }
 
 // stampOf appends the stamp of the next record of the session to b; nil: it has none.

@@ -125,7 +125,7 @@ func (d *Door) publish2(c *conn, m *message, to *routed) bool {
 		return true
 	case q2Durable:
 		d.stat.resent.Add(1)
-		if !d.appendTaken(c) {
+		if !d.appendTaken(c) || !d.hasCopies(c, m.pid) {
 			return false
 		}
 		c.settle()

@@ -395,7 +395,7 @@ func (s *summary) deps(i int) (deps []mark.Dep) {
 }
 
 // ids returns the packet ids that a client has not released, of those that other
-// nodes took; and those of this node's that another has released, or has taken anew. Of
+// nodes took, or earlier processes of this one; and those of this node's that another has released, or has taken anew. Of
 // several ledgers the one with the latest session counts.
 func (s *summary) ids(i int) (known []Known, gone []uint16) {
 	var cleared *found
@@ -417,6 +417,8 @@ func (s *summary) ids(i int) (known []Known, gone []uint16) {
 		}
 		over := last.Released || cleared != nil && cleared.after(last)
 		switch mine := s.h.Site.Wrote(last.ledger); {
+		case !over && mine && !s.h.Writes(last.ledger):
+			known = append(known, Known{PacketID: id, Ledger: last.ledger, LSN: last.LSN, Here: true})
 		case !over && !mine:
 			known = append(known, Known{PacketID: id, Ledger: last.ledger, LSN: last.LSN, Sum: last.Sum})
 			if own {

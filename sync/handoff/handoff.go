@@ -54,6 +54,8 @@ type Config struct {
 	Close func(ctx context.Context, clients []string) error
 	// Append appends a control record to the live ledger. It keeps nothing of r.
 	Append func(r *record.Record) error
+	// Writes says whether the present process of this node has written a ledger.
+	Writes func(l tributary.LedgerID) bool
 	Copies func() int    // peers that must have a record durably (min_copies - 1)
 	Refuse bool          // records wait for copies for ever
 	Grace  time.Duration // T_degrade: how long they wait otherwise; default 5 s
@@ -69,13 +71,14 @@ type Arrival struct {
 	Gone       []uint16 // packet ids that this node took, and another has released since
 }
 
-// Known is a QoS 2 message that another node took from the device, and that it has
-// not released.
+// Known is a QoS 2 message that another node, or an earlier process of this one, took
+// from the device, and that it has not released.
 type Known struct {
 	PacketID uint16
 	Ledger   tributary.LedgerID
 	LSN      tributary.LSN
 	Sum      uint64 // of the message: see mark.Sum
+	Here     bool   // an earlier process of this node took it, and perhaps no other has a copy
 }
 
 // Errors of Take. The device is not let in, and nothing is lost: it comes again.

@@ -195,10 +195,13 @@ func TestPacketIDs(t *testing.T) {
 		r record.Record
 	}
 	for name, c := range map[string]struct {
-		steps []step
-		known []uint16
-		gone  []uint16
+		steps   []step
+		earlier bool // process of this node wrote z
+		known   []uint16
+		gone    []uint16
 	}{
+		"taken here before a restart":   {steps: []step{{z, message("c", 5, e1, 1)}}, earlier: true, known: []uint16{5}},
+		"and released":                  {steps: []step{{z, message("c", 5, e1, 1)}, {z, ending(mark.ReleaseKey, 5, 1)}}, earlier: true},
 		"taken elsewhere":               {steps: []step{{x, message("c", 5, e1, 1)}}, known: []uint16{5}},
 		"of somebody else":              {steps: []step{{x, message("d", 5, e1, 1)}}},
 		"released":                      {steps: []step{{x, message("c", 5, e1, 1)}, {x, ending(mark.ReleaseKey, 5, 1)}}},
@@ -222,7 +225,8 @@ func TestPacketIDs(t *testing.T) {
 			if err := i.Update(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			b := &batch{h: &Handoffs{Config: Config{Site: writer{}}}, all: []*arrival{{client: "c"}}}
+			writes := func(tributary.LedgerID) bool { return !c.earlier }
+			b := &batch{h: &Handoffs{Config: Config{Site: writer{}, Writes: writes}}, all: []*arrival{{client: "c"}}}
 			sum := b.sum([]*peer.Collected{i.look([]peer.Device{{ID: "c"}}, make([]uint64, 1))})
 			known, gone := sum.ids(0)
 			var ids []uint16
