@@ -34,13 +34,13 @@ type site struct {
 	t      *testing.T
 	dir    string
 	kafka  *kfake.Cluster
-	addr   string      // of kafka
-	mqtt   string      // of its section of the configuration
-	extra  string      // of the configuration
-	linger string      // [kafka] linger; 10 ms if ""
-	clock  *wrongClock // nil: the machine's
-	hurry  bool        // to take over what others do not forward
-	late   atomic.Bool // a device had to wait for its CONNACK
+	addr   string       // of kafka
+	mqtt   string       // of its section of the configuration
+	extra  string       // of the configuration
+	linger string       // [kafka] linger; 10 ms if ""
+	clock  *wrongClock  // nil: the machine's
+	hurry  bool         // to take over what others do not forward
+	late   *atomic.Bool // a device had to wait for its CONNACK
 
 	*edge.Node
 
@@ -55,7 +55,7 @@ func newSite(t *testing.T, extra string) *site {
 		t.Fatal(err)
 	}
 	t.Cleanup(k.Close)
-	return &site{t: t, dir: t.TempDir(), kafka: k, addr: k.ListenAddrs()[0], extra: extra}
+	return &site{t: t, dir: t.TempDir(), kafka: k, addr: k.ListenAddrs()[0], extra: extra, late: new(atomic.Bool)}
 }
 
 func (s *site) config() *config.Config {
