@@ -127,7 +127,7 @@ test-kafka: ## the whole chain against the real Kafka, with kills and black hole
 	$(call need,mosquitto_pub,mosquitto-clients)
 	$(GO) test -tags kafka -count=1 -timeout 40m -v ./edge/edgetest/
 
-lab: ## a site of NODES gateways in network namespaces, with the real Kafka, through ROUNDS faults (root; 3, 30; also DEVICES, RATE, FREEZE, ROAM, SEED)
+lab: ## a site of NODES gateways in network namespaces, with the real Kafka, through ROUNDS faults (root; 3, 30; also DEVICES, RATE, FREEZE, SEED, BREAK)
 	$(call need,ip,iproute2)
 	$(call need,nft,nftables)
 	$(GO) test -tags lab -count=1 -timeout 3h -v -run '^Test(Plot|Lab)$$' ./edge/edgetest/

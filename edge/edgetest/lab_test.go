@@ -24,7 +24,8 @@ import (
 // Environment: NODES, ROUNDS (faults), DEVICES, RATE (messages a minute and
 // device), FREEZE (seconds: the longest that a gateway is away), ROAM (0: devices
 // do not change gateways by themselves), HANDOFF (0: nobody asks for order, and QoS 2 once, over
-// the gateways that they change to and disks that were rolled back), SEED.
+// the gateways that they change to and disks that were rolled back), SEED, and BREAK: a
+// build tag with which a promise is broken, and the lab must fail.
 func TestLab(t *testing.T) {
 	nodes, rounds := int(setting(t, "NODES", 3)), int(setting(t, "ROUNDS", 30))
 	devices, rate := int(setting(t, "DEVICES", 200)), setting(t, "RATE", 120)
@@ -105,7 +106,7 @@ func newLab(t *testing.T, dir string, k *kafka, c labConfig) *lab {
 		t.Fatal(err)
 	}
 	l := &lab{labConfig: c, dir: dir, kafka: k, gateways: []*gateway{nil}, writers: map[string]string{}, began: time.Now()}
-	l.binary = build(t, dir, "cmd/tributary", "")
+	l.binary = build(t, dir, "cmd/tributary", os.Getenv("BREAK"))
 	for range c.nodes {
 		l.add(t)
 	}
