@@ -24,6 +24,7 @@ var layers = map[string][]string{
 	"log/disk/disktest": {"log/disk"},
 	"log/disk/loopdisk": {"golang.org/x/sys/unix"},
 	"log/record":        {"."},
+	"log/mark":          {".", "log/record"},
 	"log/group":         {".", "log/record", "github.com/klauspost/compress/zstd"},
 	"log/segment":       {".", "log/disk", "log/record", "log/group"},
 	"log/clock":         {"golang.org/x/sys/unix"},
@@ -37,12 +38,13 @@ var layers = map[string][]string{
 	"sync/member":   {".", "github.com/hashicorp/serf/serf", "github.com/hashicorp/memberlist"},
 	"sync/model":    {}, // a specification: it knows nothing of the program, and nobody but its tests runs it
 	"sync/peer":     {".", "log/group"},
-	"sync/join":     {".", "sync/peer"},
+	"sync/join":     {".", "sync/peer", "sync/roster"},
 	"sync/replica":  {".", "log/group", "sync/peer", "sync/view", "github.com/klauspost/compress/zstd"},
+	"sync/handoff":  {".", "log/mark", "log/record", "sync/peer"},
 	"sync/view":     {"."},
 	"sync/origin":   {"."},
 	"sync/roster":   {"."},
-	"sync/uplink":   {".", "log/record", "github.com/twmb/franz-go/...", "golang.org/x/net/proxy"},
+	"sync/uplink":   {".", "log/mark", "log/record", "github.com/twmb/franz-go/...", "golang.org/x/net/proxy"},
 	"sync/takeover": {".", "log/record", "sync/origin", "sync/uplink", "sync/view"},
 
 	"ingest/packet":  {"github.com/mochi-mqtt/server/v2/packets"},
@@ -52,7 +54,7 @@ var layers = map[string][]string{
 	"ingest/gate":    {},
 	"ingest/auth":    {"ingest/gate", "github.com/golang-jwt/jwt/v5", "golang.org/x/crypto/argon2"},
 	"ingest": {
-		".", "log/record", "ingest/auth", "ingest/gate", "ingest/packet", "ingest/session", "ingest/topic",
+		".", "log/mark", "log/record", "ingest/auth", "ingest/gate", "ingest/packet", "ingest/session", "ingest/topic",
 		"github.com/mochi-mqtt/server/v2/packets", "github.com/coder/websocket", "golang.org/x/sys/unix",
 	},
 
@@ -62,7 +64,7 @@ var layers = map[string][]string{
 	"edge/doctor":   {"edge/config", "edge/status", "log/disk", "log/clock"},
 	"edge":          {".", "log/...", "sync/...", "ingest/...", "edge/config", "edge/mdns", "edge/status"},
 	"edge/sitetest": {".", "edge", "edge/config", "edge/status", "log/...", "sync/...", "github.com/twmb/franz-go/..."},
-	"edge/edgetest": {".", "edge", "edge/config", "log/...", "firmware-sim/...", "github.com/twmb/franz-go/..."},
+	"edge/edgetest": {".", "edge", "edge/config", "edge/status", "golang.org/x/sys/unix", "log/...", "firmware-sim/...", "github.com/twmb/franz-go/..."},
 
 	"cmd/tributary": {
 		".", "edge/...", "ingest/auth", "log/...", "sync/join", "sync/roster", "firmware-sim/...",

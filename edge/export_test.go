@@ -25,4 +25,5 @@ func (n *Node) Services() []mdns.Service { return n.services() }
 // Hurry makes a node take over soon what others do not forward.
 func (n *Node) Hurry() {
 	n.site.view.Wait(view.Patience{WriterGone: 2 * time.Second, WriterLives: 4 * time.Second, PerRank: time.Second})
+	n.site.holdFor = 3 * time.Second
 }

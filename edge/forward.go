@@ -31,6 +31,7 @@ func (n *Node) forward(ctx context.Context) error {
 		return err
 	}
 	cfg.Logger = n.logger
+	n.site.holdAtMarks(&cfg)
 	n.machine.Kafka(&cfg)
 	n.awaitClock(ctx)
 	done := map[tributary.LedgerID]bool{}

@@ -173,8 +173,13 @@ func (n *Node) openDoor(ctx context.Context) error {
 	if n.site != nil {
 		asked = members{guard, n.site}
 	}
+	var moves ingest.Handoff // nil: there is nobody else
+	if n.site != nil {
+		moves = arrivals{n.site}
+	}
 	door, err := ingest.New(ingest.Options{
-		Listen: n.cfg.MQTT.Listen, ListenTLS: n.cfg.MQTT.ListenTLS, ListenWS: n.cfg.MQTT.ListenWS, ListenWSS: n.cfg.MQTT.ListenWSS, TLS: guard.TLS(), ListenOn: n.machine.Listen,
+		Handoff: moves, ListenOn: n.machine.Listen,
+		Listen: n.cfg.MQTT.Listen, ListenTLS: n.cfg.MQTT.ListenTLS, ListenWS: n.cfg.MQTT.ListenWS, ListenWSS: n.cfg.MQTT.ListenWSS, TLS: guard.TLS(),
 		Log: n.log, Reader: n.reader, Router: router{n.cfg.Table}, Guard: asked, Gate: places, Version: Version,
 		IsFull:     func(err error) bool { return errors.As(err, new(*store.FullError)) },
 		DeadLetter: n.cfg.DefaultRoute.DeadLetter,

@@ -67,7 +67,7 @@ func (s *site) sender(to tributary.NodeID) *replica.Sender {
 		Full:   func(tributary.LedgerID) { s.full(to) },
 		Pace:   s.pace,
 		Status: s.says,
-		Answer: s.keeper.Answered,
+		Answer: s.answered,
 	}
 	if s.acks != nil {
 		sender.Waits = s.acks.Waits
@@ -168,12 +168,13 @@ func (s *site) says() *peer.Status {
 		}
 		st.Held = append(st.Held, peer.Held{
 			Ledger: l.ID, Base: l.From, Durable: l.To, Chain: l.ToChain, Position: position,
-			Forwarding: s.taking.Forwards(l.ID) || l.Live && st.KafkaReached,
+			Forwarding: s.taking.Forwards(l.ID) || l.Live && st.KafkaReached, Holding: s.isAtMark(l.ID),
 		})
 	}
 	for _, n := range s.roster.Standings() {
 		st.Nodes = append(st.Nodes, peer.Standing{Node: n.Node, Version: n.Version, State: uint8(n.State)})
 	}
+	s.settle(s.whoami().Node, st)
 	return st
 }
 
@@ -187,9 +188,10 @@ func (s *site) heard(from *peer.Hello, st *peer.Status) {
 	holds := make([]view.Holding, len(st.Held))
 	for i := range st.Held {
 		h := &st.Held[i]
-		holds[i] = view.Holding{Ledger: h.Ledger, Base: h.Base, Durable: h.Durable, Position: h.Position, Forwards: h.Forwarding}
+		holds[i] = view.Holding{Ledger: h.Ledger, Base: h.Base, Durable: h.Durable, Position: h.Position, Forwards: h.Forwarding, AtMark: h.Holding}
 	}
 	s.told(st.Nodes)
+	s.settle(from.Node, st)
 	believed, doubt := s.view.Heard(from.Node, st.Live, holds, time.Now())
 	if doubt != nil {
 		s.node.logger.Warn("a peer says what cannot be; it is left out", "peer", from.Name, "what", doubt)
@@ -263,6 +265,7 @@ func (s *site) report() *status.Gateways {
 	for _, k := range s.taking.Stuck() {
 		g.Stuck = append(g.Stuck, status.Stuck{Ledger: k.Ledger.String(), From: uint64(k.From), To: uint64(k.To), Seconds: time.Since(k.Since).Seconds()})
 	}
+	g.LetIn, g.Unverified, g.AtMark = s.arrived()
 	for _, l := range s.node.log.Ledgers() {
 		if !l.Copy {
 			continue

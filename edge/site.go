@@ -17,6 +17,7 @@ import (
 
 	"github.com/tributary-edge/tributary"
 	"github.com/tributary-edge/tributary/log/store"
+	"github.com/tributary-edge/tributary/sync/handoff"
 	"github.com/tributary-edge/tributary/sync/join"
 	"github.com/tributary-edge/tributary/sync/member"
 	"github.com/tributary-edge/tributary/sync/peer"
@@ -42,11 +43,15 @@ type site struct {
 	roster      *roster.Roster
 	another     chan string // one slot: where a process is that has a better right to be this node
 	alarms      alarms
+	handoffs    *handoff.Handoffs
+	holdFor     time.Duration // at the mark of a hand-off; 0: the uplink's own
 
 	mu       sync.Mutex // guards what follows
 	hello    peer.Hello
 	listener net.Listener // nil before run
 	members  Members      // nil before run
+	exchange *replica.Exchange
+	atMark   map[tributary.LedgerID]bool // ledgers that this node forwards, and holds back
 }
 
 // openSite makes this node one of a site, if the configuration says so.
@@ -82,7 +87,7 @@ func (n *Node) openSite() error {
 	}
 	s.view.Own = func() (tributary.LedgerID, tributary.LSN) { return n.log.Ledger(), n.log.Durable() }
 	log := copied{n.log, s}
-	s.keeper = replica.Keeper{Log: log, Logger: n.logger, Status: s.heard, Own: n.log.Writes, Classify: classify}
+	s.keeper = replica.Keeper{Log: log, Logger: n.logger, Status: s.heard, Left: s.view.Left, Own: n.log.Writes, Classify: classify}
 	s.pace = &replica.Pace{BytesPerSecond: int64(n.cfg.Site.MaxBandwidth)}
 	s.keeper.Pace, s.keeper.Heals = s.pace, healed{n.log}
 	s.puller = replica.Puller{Log: log, View: s.view, Copies: func() int { return n.cfg.Ack.Copies }, Keepers: s.keepers, Heals: healed{n.log}, Needs: s.taking.Needs}
@@ -90,6 +95,7 @@ func (n *Node) openSite() error {
 	if n.cfg.Ack.Copies > 0 {
 		s.acks = &replica.Acks{Copies: s.wanted, Accept: !n.cfg.Ack.RefuseAlone, Short: s.short}
 	}
+	s.openHandoffs()
 	n.site = s
 	return nil
 }
@@ -98,6 +104,7 @@ func (n *Node) openSite() error {
 // records linger, it does so for as long as they do, and nothing is wrong.
 func patience(linger time.Duration) view.Patience {
 	p := view.Default
+	p.WriterGone = max(p.WriterGone, linger+time.Second)
 	p.WriterLives += 2 * linger
 	return p
 }
@@ -178,6 +185,7 @@ func (s *site) run(ctx context.Context) error {
 		return err
 	}
 	kafka.Logger = s.node.logger
+	s.holdAtMarks(&kafka)
 	s.node.machine.Kafka(&kafka)
 	s.taking.Kafka = kafka
 	for {
@@ -218,6 +226,9 @@ func (s *site) runAs(ctx context.Context, self peer.Hello) error {
 		Nodes: s.nodes, Known: s.knows, Keeper: &s.keeper, Sender: s.sender, Pulls: s.puller.Pulls, Admit: s.admit, Rejected: s.rejected,
 		Clone: func(h *peer.Hello) bool { return s.clone(h.Boot, h.Nonce, h.Name) }, Logger: s.node.logger,
 	}
+	s.mu.Lock()
+	s.exchange = &exchange
+	s.mu.Unlock()
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	var parts sync.WaitGroup
@@ -237,6 +248,7 @@ func (s *site) runAs(ctx context.Context, self peer.Hello) error {
 	part(s.rememberPeers)
 	part(s.awaitAnother)
 	part(s.leave)
+	part(func(ctx context.Context) error { s.handoffs.Run(ctx); return nil })
 	if s.acks != nil {
 		part(func(ctx context.Context) error { s.acks.Run(ctx); return nil })
 	}

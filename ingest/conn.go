@@ -38,6 +38,7 @@ type conn struct {
 	window    int // messages in flight to the client
 	maxPacket int // bytes, of what the client takes; 0: no limit
 	sub       *subscriber
+	arrived   *arrived // nil: this node is alone
 	will      *will
 	host      string      // counted in Door.hosts
 	expiry    *time.Timer // ends the connection with the token or certificate that it came with; nil: none
@@ -70,6 +71,7 @@ type conn struct {
 	due bool // to be flushed; guarded by Door.flusher
 
 	mu       sync.Mutex     // guards what follows
+	moving   func()         // ends the wait for other gateways; nil: there was none
 	identity *auth.Identity // who the guard said it is; nil: not known yet
 	cond     sync.Cond      // open, stopping, flushing have changed
 	out      []byte         // to be sent
@@ -153,6 +155,9 @@ func (c *conn) stop(code byte) {
 		return
 	}
 	c.stopping = true
+	if c.moving != nil {
+		c.moving()
+	}
 	_ = c.nc.SetReadDeadline(time.Unix(1, 0))
 	c.cond.Broadcast()
 }

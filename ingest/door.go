@@ -103,6 +103,7 @@ type Options struct {
 	Guard      Guard
 	IsFull     func(error) bool // whether an error of Log.Append means: no room
 	DeadLetter string           // the stream for what Router refuses
+	Handoff    Handoff          // the other gateways of the site; nil: this one is alone
 	Gate       *gate.Gate       // gives out the places for handshakes and CONNECTs, and should for the Guard too; default: one of its own
 
 	MaxClients     int // connections at once; default 10,000

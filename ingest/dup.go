@@ -154,6 +154,7 @@ func (r *recents) fingerprint(m *record.Record) fingerprint {
 		switch h.Key {
 		case headerPacketID:
 			p.pid = binary.BigEndian.Uint16(h.Value)
+		case headerStamp: // each time another one
 		case headerDeadReason: // depends on the routes, which may have changed
 		default:
 			mix(maphash.String(r.seed, h.Key))

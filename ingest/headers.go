@@ -10,6 +10,7 @@ import (
 
 	"github.com/tributary-edge/tributary/ingest/auth"
 	"github.com/tributary-edge/tributary/ingest/packet"
+	"github.com/tributary-edge/tributary/log/mark"
 	"github.com/tributary-edge/tributary/log/record"
 )
 
@@ -26,6 +27,7 @@ const (
 	headerExpiry          = "mqtt.expiry_s"         // seconds from the record's time, decimal
 	headerPayloadFormat   = "mqtt.payload_format"   // "0" or "1"
 	headerDeadReason      = "tributary.dead.reason" // why a dead letter is one
+	headerStamp           = mark.StampKey           // which record of which session of the device it is, where there are other gateways
 	headerPacketID        = "_pid"                  // QoS 1, and QoS 2 where the session outlives the connection: 2 bytes, big endian
 )
 
@@ -108,7 +110,10 @@ func (c *conn) tellDenied(what, topic string) {
 }
 
 // values are what headers of a record point to that are of this record alone.
-type values struct{ pid [2]byte }
+type values struct {
+	pid   [2]byte
+	stamp [mark.StampBytes]byte
+}
 
 // fill makes r the record of a message, without a time: the log's clock says. It
 // uses the array of r.Headers again, and v for as long as the record is needed.
@@ -119,6 +124,9 @@ func (c *conn) fill(r *record.Record, m *message, to *routed, v *values, logsPac
 		record.Header{Key: headerQoS, Value: qosValue[m.qos]})
 	if m.retain {
 		h = append(h, record.Header{Key: headerRetain, Value: qosValue[1]})
+	}
+	if stamp := c.stampOf(m, v.stamp[:0]); stamp != nil {
+		h = append(h, record.Header{Key: headerStamp, Value: stamp})
 	}
 	if logsPacketID {
 		binary.BigEndian.PutUint16(v.pid[:], m.pid)

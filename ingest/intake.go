@@ -58,11 +58,11 @@ func (b *intake) add(t tributary.Ticket) {
 }
 
 // release puts the record of a PUBREL into the place at n.
-func (b *intake) release(pid uint16, client string) {
+func (b *intake) release(pid uint16, epoch uint64, client string) {
 	at := len(b.control)
 	b.control = append(b.control, keyRelease...)
 	value := len(b.control)
-	b.control = releaseValue(b.control, pid, client)
+	b.control = releaseValue(b.control, pid, epoch, client)
 	r := &b.records[b.n]
 	*r = record.Record{Key: b.control[at:value:value], Value: b.control[value:], Headers: r.Headers[:0], Alarm: true}
 }

@@ -41,7 +41,7 @@ func (m *outgoing) open(now time.Time) bool {
 			if len(h.Value) == 1 && h.Value[0] >= '0' && h.Value[0] <= '2' {
 				m.qos = h.Value[0] - '0'
 			}
-		case headerPacketID, headerDeadReason, headerRetain:
+		case headerPacketID, headerStamp, headerDeadReason, headerRetain:
 		default:
 			plain = false
 		}
@@ -108,7 +108,7 @@ func propertiesOf(e *record.Entry, now time.Time) (p packets.Properties, ok bool
 	ok = true
 	for _, h := range e.Headers {
 		switch h.Key {
-		case headerTopic, headerClientID, headerPacketID, headerDeadReason, headerQoS, headerRetain:
+		case headerTopic, headerClientID, headerPacketID, headerStamp, headerDeadReason, headerQoS, headerRetain:
 		case headerContentType:
 			p.ContentType = string(h.Value)
 		case headerResponseTopic:

@@ -1,12 +1,11 @@
 package ingest
 
 import (
-	"encoding/binary"
-
 	"github.com/mochi-mqtt/server/v2/packets"
 
 	"github.com/tributary-edge/tributary"
 	"github.com/tributary-edge/tributary/ingest/packet"
+	"github.com/tributary-edge/tributary/log/mark"
 	"github.com/tributary-edge/tributary/log/record"
 )
 
@@ -19,6 +18,7 @@ type message struct {
 	qos     byte
 	retain  bool
 	dup     bool
+	twice   bool                // it may be in another gateway's log, that nobody has any more
 	props   *packets.Properties // of MQTT 5; nil: none
 }
 
@@ -113,6 +113,11 @@ func (d *Door) publish1(c *conn, m *message, to *routed) bool {
 }
 
 func (d *Door) publish2(c *conn, m *message, to *routed) bool {
+	if c.hasKnown() {
+		if done, goesOn := d.resent(c, m); done {
+			return goesOn
+		}
+	}
 	seq, was := d.q2.publish(c.id, m.pid, c.lasting, c)
 	switch was {
 	case q2Pending: // PUBREC comes when the first one is durable
@@ -120,7 +125,7 @@ func (d *Door) publish2(c *conn, m *message, to *routed) bool {
 		return true
 	case q2Durable:
 		d.stat.resent.Add(1)
-		if !d.appendTaken(c) {
+		if !d.appendTaken(c) || !d.hasCopies(c, m.pid) {
 			return false
 		}
 		c.settle()
@@ -177,19 +182,21 @@ func (d *Door) pubrel(c *conn, pid uint16) bool {
 		d.withdrawOne(c, t.Tag)
 		return false
 	}
-	b.release(pid, c.id)
+	b.release(pid, c.epoch(), c.id)
 	b.add(t)
 	return true
 }
 
-// endSession forgets the QoS 2 state of a client, and lets the log know. An
+// endSession forgets the QoS 2 state of a client, and lets the log know; the epoch is
+// that of its session, or 0, and known says that other gateways have such state. An
 // error means that the log could not be told, so that a later process would
 // take up the state again: the client must not start a session then.
-func (d *Door) endSession(client string) error {
-	if !d.q2.drop(client) {
+func (d *Door) endSession(client string, epoch uint64, known bool) error {
+	if !d.q2.drop(client) && !known {
 		return nil
 	}
-	r := controlRecord(keyClean, append([]byte{controlVersion}, client...))
+	end := mark.Ending{Epoch: epoch, Client: client}
+	r := controlRecord(keyClean, end.Append(nil))
 	return d.append(&r, tributary.Ticket{Owner: cleanup{client}, Tag: tag(kindCleanup, 0, 0)})
 }
 
@@ -279,8 +286,7 @@ func controlRecord(key string, value []byte) record.Record {
 	return record.Record{Key: []byte(key), Value: value, Alarm: true}
 }
 
-func releaseValue(b []byte, pid uint16, client string) []byte {
-	b = append(b, controlVersion)
-	b = binary.BigEndian.AppendUint16(b, pid)
-	return append(b, client...)
+func releaseValue(b []byte, pid uint16, epoch uint64, client string) []byte {
+	end := mark.Ending{PacketID: pid, Epoch: epoch, Client: client}
+	return end.Append(b)
 }

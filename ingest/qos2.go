@@ -223,6 +223,25 @@ func (q *qos2) forget() {
 	q.total = 0
 }
 
+// adopt notes an id that another gateway logged, and did not see released.
+func (q *qos2) adopt(client string, pid uint16) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.learn(client, pid)
+}
+
+// lose forgets an id that is no longer this gateway's, and says whether it knew it.
+func (q *qos2) lose(client string, pid uint16) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.entry(client, pid).state == q2None {
+		return false
+	}
+	q.durable.remove(client, pid)
+	q.remove(client, pid)
+	return true
+}
+
 // The rest is called with mu held.
 
 func (q *qos2) entry(client string, pid uint16) q2entry {

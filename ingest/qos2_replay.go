@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"github.com/tributary-edge/tributary"
+	"github.com/tributary-edge/tributary/log/mark"
 	"github.com/tributary-edge/tributary/log/record"
 )
 
@@ -17,9 +18,12 @@ import (
 //
 //	qos2.release  version 1 (1 byte), packet id (2 bytes, big endian), client id (the rest)
 //	qos2.clean    version 1 (1 byte), client id (the rest)
+//
+// Where there are other gateways they have version 2, and behind it the epoch of the
+// session (8 bytes, big endian): see log/mark.
 const (
-	keyRelease     = "qos2.release"
-	keyClean       = "qos2.clean"
+	keyRelease     = mark.ReleaseKey
+	keyClean       = mark.CleanKey
 	controlVersion = 1
 )
 
@@ -58,18 +62,19 @@ func (q *qos2) replay(e *record.Entry) error {
 	}
 	switch string(e.Key) {
 	case keyRelease:
-		if len(e.Value) < 3 || e.Value[0] != controlVersion {
+		end, err := mark.ParseRelease(e.Value)
+		if err != nil {
 			return fmt.Errorf("replay record %d: unknown form of %s % x: it was written by another version of the program", e.LSN, keyRelease, e.Value)
 		}
-		pid, client := binary.BigEndian.Uint16(e.Value[1:]), string(e.Value[3:])
-		q.durable.remove(client, pid)
-		q.remove(client, pid)
+		q.durable.remove(end.Client, end.PacketID)
+		q.remove(end.Client, end.PacketID)
 	case keyClean:
-		if len(e.Value) < 1 || e.Value[0] != controlVersion {
+		end, err := mark.ParseClean(e.Value)
+		if err != nil {
 			return fmt.Errorf("replay record %d: unknown form of %s % x: it was written by another version of the program", e.LSN, keyClean, e.Value)
 		}
-		delete(q.durable, string(e.Value[1:]))
-		q.removeAll(string(e.Value[1:]))
+		delete(q.durable, end.Client)
+		q.removeAll(end.Client)
 	}
 	return nil
 }

@@ -151,7 +151,7 @@ func (h *history) step(rng *rand.Rand) {
 		}
 	case n < 14:
 		if seq, logged, was := h.q.release(client, pid, nil); logged && was == q2Durable {
-			h.append(controlRecord(keyRelease, releaseValue(nil, pid, client)), func() { h.q.released(client, pid, seq) })
+			h.append(controlRecord(keyRelease, releaseValue(nil, pid, 0, client)), func() { h.q.released(client, pid, seq) })
 		}
 	case n < 15:
 		if h.q.drop(client) {
@@ -234,7 +234,7 @@ func TestSnapshotGolden(t *testing.T) {
 	if next != 9 || !bytes.Equal(b, want) {
 		t.Errorf("snapshot at %d: % x\nwant at 9: % x", next, b, want)
 	}
-	if got := releaseValue(nil, 0x102, "dev"); string(got) != "\x01\x01\x02dev" {
+	if got := releaseValue(nil, 0x102, 0, "dev"); string(got) != "\x01\x01\x02dev" {
 		t.Errorf("release: % x", got)
 	}
 	for cut := range b { // D3: a snapshot that is cut or changed is noticed
@@ -271,7 +271,7 @@ func FuzzSnapshot(f *testing.F) {
 }
 
 func FuzzReplay(f *testing.F) {
-	f.Add([]byte(keyRelease), releaseValue(nil, 1, "c"), []byte{0, 1}, false)
+	f.Add([]byte(keyRelease), releaseValue(nil, 1, 0, "c"), []byte{0, 1}, false)
 	f.Add([]byte(keyClean), []byte("\x01c"), []byte{0, 1}, true)
 	f.Fuzz(func(_ *testing.T, key, value, pid []byte, message bool) {
 		e := record.Entry{Record: record.Record{Key: key, Value: value}}

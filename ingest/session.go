@@ -32,6 +32,9 @@ func (d *Door) claim(c *conn, clean bool, expiry uint32, hasWill bool) (present 
 		before.stop(packet.CodeTakenOver)
 		<-before.stopped
 	}
+	if err := d.handOff(c); err != nil {
+		return false, err
+	}
 	s, present, dropped, err := d.sessions.Open(c.id, c.user, clean)
 	if err != nil {
 		return false, err
@@ -48,8 +51,9 @@ func (d *Door) claim(c *conn, clean bool, expiry uint32, hasWill bool) (present 
 	c.lasting = expiry > 0
 	s.SetExpiry(expiry, c.lasting || hasWill)
 	if !clean && dropped == nil && !forgetQoS2 {
+		d.adopt(c)
 		present = present || d.q2.holds(c.id) // what the client has not released counts, if its session should be lost
-	} else if err := d.endSession(c.id); err != nil {
+	} else if err := d.endSession(c.id, c.epoch(), c.hasKnown()); err != nil {
 		d.opt.Logger.Warn("a client asked for a clean start, which the log could not take down; it is refused, and nothing is lost",
 			"client", c.id, "error", err)
 		return false, err
@@ -96,6 +100,7 @@ func (d *Door) noteIf(c *conn, event []byte) error {
 // connection's reader, which takes no messages any more.
 func (d *Door) leave(c *conn, _ error) {
 	defer d.release(c)
+	c.endMove()
 	if c.sub == nil {
 		return
 	}
@@ -108,11 +113,12 @@ func (d *Door) leave(c *conn, _ error) {
 		return
 	}
 	d.sessions.Drop(c.id)
-	d.end(c.sub.Session)
+	d.end(c.sub.Session, c.epoch())
 }
 
-// end deals with a session that is over and no longer in the store.
-func (d *Door) end(s *session.Session) {
+// end deals with a session that is over and no longer in the store. The epoch is that of
+// its last connection, or 0.
+func (d *Door) end(s *session.Session, epoch uint64) {
 	d.unsubscribeAll(s)
 	if event := s.EndedEvent(); event != nil {
 		r := controlRecord(session.EventKey, event)
@@ -120,7 +126,7 @@ func (d *Door) end(s *session.Session) {
 			d.opt.Logger.Warn("the end of a session could not be logged; it may be there again after a restart", "client", s.Client, "error", err)
 		}
 	}
-	if err := d.endSession(s.Client); err != nil {
+	if err := d.endSession(s.Client, epoch, false); err != nil {
 		d.opt.Logger.Warn("the end of a session could not be logged; its QoS 2 packet ids may be known again after a restart",
 			"client", s.Client, "error", err)
 	}
@@ -159,7 +165,7 @@ func (d *Door) sweep(now time.Time) {
 			d.endWillDelay(s.Client, true)
 		}
 		d.stat.expired.Add(1)
-		d.end(s)
+		d.end(s, 0)
 	}
 }
 

@@ -163,7 +163,7 @@ func (d *Door) endSevered() {
 		if w := d.restoredWill(s); w != nil {
 			d.sendWill(w)
 		}
-		d.end(s)
+		d.end(s, 0)
 	}
 }
 

@@ -55,6 +55,9 @@ type Site struct {
 	// MaxBandwidth is max_bandwidth: bytes of copies that this gateway sends to the
 	// others in a second, 1KiB to 1GiB; default 0, as many as the network takes.
 	MaxBandwidth int
+	// Strict is handoff = "strict": what a device sends that has come from another
+	// gateway waits for ever for what that one took. The default is "hold": a minute.
+	Strict bool
 }
 
 // Ack is [ack]: when a device gets its acknowledgement. Its key level takes only

@@ -144,6 +144,7 @@ gossip = "0.0.0.0:7884"
 advertise = "10.0.0.5"
 seeds = ["gw2:7883"]
 max_bandwidth = "2MiB"
+handoff = "strict"
 [ack]
 level = "disk"
 window = "100ms"
@@ -200,7 +201,7 @@ format = "json"
 	c := mustParse(t, src)
 	want := &Config{
 		Node: Node{Name: "GW-1", DataDir: "/d", Site: "plant7"},
-		Site: Site{Listen: "0.0.0.0:7882", Gossip: "0.0.0.0:7884", Advertise: "10.0.0.5", Seeds: []string{"gw2:7883"}, MaxBandwidth: 2 << 20},
+		Site: Site{Listen: "0.0.0.0:7882", Gossip: "0.0.0.0:7884", Advertise: "10.0.0.5", Seeds: []string{"gw2:7883"}, MaxBandwidth: 2 << 20, Strict: true},
 		MQTT: MQTT{
 			Listen: []string{"0.0.0.0:1883", "[::]:1884"}, ListenTLS: []string{"0.0.0.0:8883"}, ListenWS: []string{"0.0.0.0:9001"},
 			ListenWSS: []string{"0.0.0.0:8884"}, MDNS: true,

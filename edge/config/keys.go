@@ -61,6 +61,7 @@ func sectionsOf(c *Config, dir string) []section {
 			{"advertise", text(&c.Site.Advertise, optional(ipAddress))},
 			{"seeds", listOrNone(&c.Site.Seeds, siteAddress("10.0.0.6:7883"), `seeds = ["10.0.0.6:7883"]`)},
 			{"max_bandwidth", sizeOrNone(&c.Site.MaxBandwidth, 1<<10, 1<<30)},
+			{"handoff", choice(&c.Site.Strict, []option[bool]{{"hold", false}, {"strict", true}})},
 		}},
 		{name: "mqtt", fields: mqttFields(&c.MQTT, dir)},
 		{name: "ack", fields: []field{

@@ -79,7 +79,7 @@ func (r *reader) checkSite() {
 		return
 	}
 	for key, set := range map[string]bool{
-		"site.gossip": s.Gossip != "", "site.advertise": s.Advertise != "", "site.seeds": len(s.Seeds) > 0, "site.max_bandwidth": s.MaxBandwidth > 0,
+		"site.gossip": s.Gossip != "", "site.advertise": s.Advertise != "", "site.seeds": len(s.Seeds) > 0, "site.max_bandwidth": s.MaxBandwidth > 0, "site.handoff": s.Strict,
 	} {
 		if set {
 			r.errorAt(r.place(key), fmt.Sprintf("[site] %s is set, but listen is not: this gateway is alone", strings.TrimPrefix(key, "site.")), `listen = "0.0.0.0:7882"`)

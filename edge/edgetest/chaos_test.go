@@ -47,10 +47,6 @@ type ordeal struct {
 	devices, messages, kills, kafkaKills, cuts int64
 }
 
-// drain is how long the devices, and then the node, may take when all is well
-// again.
-const drain = 5 * time.Minute
-
 // chaos puts a node that was built with tags through an ordeal, waits until
 // all is well again and reports what is in Kafka then. It prints the seed first
 // and the figures at the end.

@@ -1,4 +1,4 @@
-//go:build kafka
+//go:build kafka || lab
 
 // Package edgetest runs a whole gateway (the programs as they ship, not their
 // packages) against the real Apache Kafka, on a network of its own, and breaks
@@ -15,10 +15,15 @@ import (
 	"strconv"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // inside is set in the environment of the process that runs the tests.
 const inside = "EDGETEST_INSIDE"
+
+// drain is how long the devices, and then the node, may take when all is well
+// again.
+const drain = 5 * time.Minute
 
 // TestMain runs the tests in namespaces of their own for the network, mounts
 // and processes. So packets can be dropped without touching the machine's

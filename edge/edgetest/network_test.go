@@ -1,4 +1,4 @@
-//go:build kafka
+//go:build kafka || lab
 
 package edgetest
 
@@ -56,11 +56,17 @@ func layNetwork() error {
 	return nil
 }
 
-// inCentre is the command line of a program that runs beside Kafka. The pid
-// stays the program's own: ip replaces itself by it.
-func inCentre(args ...string) []string {
-	return append([]string{"ip", "netns", "exec", centre}, args...)
+// inNamespace is the command line of a program in a network namespace; "" is the
+// site's. The pid stays the program's own: ip replaces itself by it.
+func inNamespace(place string, args ...string) []string {
+	if place == "" {
+		return args
+	}
+	return append([]string{"ip", "netns", "exec", place}, args...)
 }
+
+// inCentre is the command line of a program that runs beside Kafka.
+func inCentre(args ...string) []string { return inNamespace(centre, args...) }
 
 // blackHole drops every packet between the site and Kafka, of connections old
 // and new, in both directions, and tells nobody.
@@ -75,21 +81,44 @@ func blackHole(t *testing.T) {
 // called with the same name.
 func drop(t *testing.T, name, sender, match string) {
 	t.Helper()
-	where := receiver(sender)
-	rules := fmt.Sprintf("table inet %s { chain arriving { type filter hook input priority 0; %s counter drop; }; }", name, match)
-	if err := run(where+"nft -f -", rules); err != nil {
-		t.Fatal(err)
-	}
+	block(t, receiver(sender), name, "input", match)
 }
 
 // lift ends what blackHole or drop began under a name.
 func lift(t *testing.T, name string) {
 	t.Helper()
 	for _, sender := range []string{"", centre} {
-		// add first: so the table exists, whatever was there.
-		if err := run(receiver(sender)+"nft -f -", "add table inet "+name+"; delete table inet "+name); err != nil {
-			t.Fatal(err)
-		}
+		unblock(t, receiver(sender), name)
+	}
+}
+
+func receiver(sender string) string {
+	if sender == centre {
+		return ""
+	}
+	return centre
+}
+
+// block lets the packets that match one of the rules of nftables disappear at a
+// hook of a namespace ("input": they are for it, "forward": it is a router to
+// them), until unblock is called with the same name.
+func block(t *testing.T, place, name, hook string, matches ...string) {
+	t.Helper()
+	rules := fmt.Sprintf("table inet %s { chain %s { type filter hook %s priority 0;", name, hook+"ing", hook)
+	for _, match := range matches {
+		rules += " " + match + " counter drop;"
+	}
+	if err := run(strings.Join(inNamespace(place, "nft", "-f", "-"), " "), rules+" }; }"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// unblock ends what block began. It does no harm if that was never called.
+func unblock(t *testing.T, place, name string) {
+	t.Helper()
+	// add first: so the table exists, whatever was there.
+	if err := run(strings.Join(inNamespace(place, "nft", "-f", "-"), " "), "add table inet "+name+"; delete table inet "+name); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -101,13 +130,6 @@ func dropped(t *testing.T, name string) bool {
 		t.Fatalf("nft list table inet %s: %v", name, err)
 	}
 	return strings.Contains(string(out), "counter packets") && !strings.Contains(string(out), "counter packets 0 ")
-}
-
-func receiver(sender string) string {
-	if sender == centre {
-		return ""
-	}
-	return "ip netns exec " + centre + " "
 }
 
 // run executes a line of words.

@@ -1,4 +1,4 @@
-//go:build kafka
+//go:build kafka || lab
 
 package edgetest
 
@@ -17,8 +17,10 @@ type node struct {
 	name   string
 	dir    string // for its configuration and log
 	binary string
-	mqtt   string // where it listens
-	config string // path
+	mqtt   string        // where it listens
+	config string        // path
+	place  string        // the network namespace it runs in; "" is the site's
+	ahead  time.Duration // how much longer than the machine it thinks that it has been up
 	*process
 }
 
@@ -34,6 +36,7 @@ site = "test"
 
 [mqtt]
 listen = [%q]
+allow_anonymous = true
 
 [log]
 max_size = "8GiB"
@@ -55,7 +58,12 @@ func (n *node) data() string { return filepath.Join(n.dir, n.name) }
 // start starts the node; it does not wait until it is ready.
 func (n *node) start(t *testing.T) {
 	t.Helper()
-	n.process = startProcess(t, n.dir, n.name, nil, n.binary, "run", "-c", n.config)
+	args := []string{n.binary, "run", "-c", n.config}
+	if n.ahead > 0 {
+		seconds := fmt.Sprint(int(n.ahead.Seconds()))
+		args = append([]string{"unshare", "--time", "--boottime", seconds, "--monotonic", seconds}, args...)
+	}
+	n.process = startProcess(t, n.dir, n.name, nil, inNamespace(n.place, args...)...)
 }
 
 // awaitReady waits until devices can connect.

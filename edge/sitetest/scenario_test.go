@@ -2,6 +2,7 @@ package sitetest
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"time"
 
@@ -280,28 +281,32 @@ func TestApartRefusing(t *testing.T) {
 // is killed. That its log has the message is no reason to acknowledge it when it is sent
 // again and the peer is back: the peer has what this process writes, and no more yet.
 func TestResentHasNoCopy(t *testing.T) {
-	scenario(t, func(s *site) {
-		s.extra = "[ack]\nif_peers_missing = \"refuse\"\n"
-		all := s.gateways(2)
-		a, b := all[0], all[1]
-		s.noKafka(a)
-		s.Cut(a.ip, b.ip)
-		s.device(a, 1, time.Second)
-		s.pass(5 * time.Second)
-		a.Crash()
-		a.Start()
-		s.pass(6 * time.Second)
-		s.want(s.acked() == 0, "%d messages are acknowledged that one disk alone has", s.acked())
-		s.Heal(a.ip, b.ip)
-		for range 10 {
-			if a.awaitAck(); s.acked() > 0 {
-				break
-			}
-		}
-		s.want(s.acked() == 1, "%d messages are acknowledged", s.acked())
-		a.Burn()
-		s.want(s.excused(time.Now()) == 0, "%d messages had no copy", s.excused(time.Now()))
-	})
+	for qos := byte(1); qos <= 2; qos++ {
+		t.Run(fmt.Sprintf("QoS %d", qos), func(t *testing.T) {
+			scenario(t, func(s *site) {
+				s.extra = "[ack]\nif_peers_missing = \"refuse\"\n"
+				all := s.gateways(2)
+				a, b := all[0], all[1]
+				s.noKafka(a)
+				s.Cut(a.ip, b.ip)
+				s.device(a, qos, time.Second)
+				s.pass(5 * time.Second)
+				a.Crash()
+				a.Start()
+				s.pass(6 * time.Second)
+				s.want(s.acked() == 0, "%d messages are acknowledged that one disk alone has", s.acked())
+				s.Heal(a.ip, b.ip)
+				for range 10 {
+					if a.awaitAck(); s.acked() > 0 {
+						break
+					}
+				}
+				s.want(s.acked() == 1, "%d messages are acknowledged", s.acked())
+				a.Burn()
+				s.want(s.excused(time.Now()) == 0, "%d messages had no copy", s.excused(time.Now()))
+			})
+		})
+	}
 }
 
 func (s *site) acked() int {

@@ -20,6 +20,10 @@ type Gateways struct {
 
 	Waiting        int     `json:"waiting"`         // records on this disk that wait for copies
 	WaitingSeconds float64 `json:"waiting_seconds"` // the oldest of them
+
+	LetIn      uint64   `json:"let_in"`            // devices for which the other nodes were asked, since the start
+	Unverified uint64   `json:"unverified"`        // of these, those whose records are flagged, because a node did not answer
+	AtMark     []string `json:"at_mark,omitempty"` // ledgers that wait for what their devices sent to other nodes before
 }
 
 // A Peer is another node of the site.

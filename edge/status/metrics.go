@@ -88,6 +88,9 @@ func (r *Report) nodeMetrics(m *metrics) {
 		m.counter("site_unprotected_records", "Records acknowledged without the copies that are wanted.", one(g.Unprotected))
 		m.gauge("site_stuck_ledgers", "Ledgers of other nodes that cannot be forwarded: all copies that are there are damaged.", one(len(g.Stuck)))
 		m.gauge("site_alarms", "Alarms of the site raised within a day.", one(len(g.Alarms)))
+		m.counter("site_let_in", "Devices for which the other nodes were asked.", one(g.LetIn))
+		m.counter("site_unverified_sessions", "Sessions whose records are flagged, because a node did not answer.", one(g.Unverified))
+		m.gauge("site_at_mark", "Ledgers that wait for what their devices sent to other nodes before.", one(len(g.AtMark)))
 		m.gauge("site_copies", "Ledgers of other nodes of which this one holds a copy.", one(len(g.Copies)))
 	}
 }

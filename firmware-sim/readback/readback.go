@@ -20,7 +20,8 @@ type Record struct {
 	Topic      string
 	Partition  int32
 	Offset     int64
-	Key, Value []byte // borrowed: valid until the next record
+	Key, Value []byte             // borrowed: valid until the next record
+	Headers    []kgo.RecordHeader // borrowed as well
 }
 
 // ErrNoTopic means that a topic does not exist.
@@ -77,18 +78,19 @@ func (r *Reader) ReadToEnd(ctx context.Context, yield func(Record)) error {
 	}
 	for !r.reached(ends) {
 		fetches := r.client.PollFetches(ctx)
+		// What has come is taken first: it does not come again.
+		fetches.EachRecord(func(rec *kgo.Record) {
+			r.next[rec.Topic][rec.Partition] = rec.Offset + 1
+			if !rec.Attrs.IsControl() {
+				yield(Record{Topic: rec.Topic, Partition: rec.Partition, Offset: rec.Offset, Key: rec.Key, Value: rec.Value, Headers: rec.Headers})
+			}
+		})
 		if err := ctx.Err(); err != nil {
 			return fmt.Errorf("read from Kafka, %s: %w", r.behind(ends), err)
 		}
 		for _, e := range fetches.Errors() {
 			return fmt.Errorf("read %s/%d from Kafka: %w", e.Topic, e.Partition, e.Err)
 		}
-		fetches.EachRecord(func(rec *kgo.Record) {
-			r.next[rec.Topic][rec.Partition] = rec.Offset + 1
-			if !rec.Attrs.IsControl() {
-				yield(Record{Topic: rec.Topic, Partition: rec.Partition, Offset: rec.Offset, Key: rec.Key, Value: rec.Value})
-			}
-		})
 	}
 	return nil
 }

@@ -37,6 +37,7 @@ func (l *Log) Run(ctx context.Context) error {
 			l.mu.Lock()
 			l.closed = true
 			l.changed.Broadcast()
+			l.wakeReaders()
 			l.mu.Unlock()
 			return l.finish()
 		}
@@ -218,6 +219,7 @@ func (l *Log) write(b batch) error {
 		l.stats.CopiedRecords += int64(c.h.Count)
 		l.stats.CopiedBytes += int64(len(c.padded))
 	}
+	l.copiesOut += uint64(len(b.copies))
 	l.stats.flushed(int64(len(out)), took)
 	l.wakeReaders()
 	return nil
@@ -292,6 +294,7 @@ func (l *Log) fail(cause error, b batch) error {
 	l.mu.Lock()
 	waiting := batch{ledger: l.ledger, base: l.next - tributary.LSN(len(l.tickets)), tickets: l.tickets, copies: l.dropCopies()}
 	l.tickets = nil
+	l.copiesOut += uint64(len(b.copies))
 	err := fmt.Errorf("%w: %w", ErrLedgerEnded, cause)
 	final := l.stats.LedgerEnded != "" || errors.Is(cause, syscall.EROFS) || l.closed
 	if final {

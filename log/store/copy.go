@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"errors"
 	"slices"
 
@@ -88,6 +89,7 @@ func (l *Log) AppendCopy(s *group.Sealed, done func(error)) error {
 func (l *Log) addCopy(c copying) {
 	l.copies = append(l.copies, c)
 	l.copyBytes += int64(len(c.padded))
+	l.copiesIn++
 	if signal(l.wake); l.copyBytes >= windowBytes {
 		signal(l.company)
 	}
@@ -209,6 +211,39 @@ func (l *Log) Position(id tributary.LedgerID) tributary.LSN {
 	return l.forwarded[id]
 }
 
+// Settle returns nil when all that was appended before it was called, to the live
+// ledger and to copies, is durable; what a failed write has taken along is not
+// waited for. Errors: ctx's, ErrClosed and what wraps ErrFailed.
+func (l *Log) Settle(ctx context.Context) error {
+	l.mu.Lock()
+	ledger, next, copies := l.ledger, l.next, l.copiesIn
+	for l.ledger == ledger && l.durable < next || l.copiesOut < copies {
+		if l.failed != nil || l.closed {
+			break
+		}
+		if l.tail == nil {
+			l.tail = make(chan struct{})
+		}
+		more := l.tail
+		l.mu.Unlock()
+		select {
+		case <-more:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		l.mu.Lock()
+	}
+	defer l.mu.Unlock()
+	switch {
+	case l.failed != nil:
+		return l.failed
+	case l.closed:
+		return ErrClosed
+	default:
+		return nil
+	}
+}
+
 func (l *Log) endLocked(id tributary.LedgerID) (at end, held bool) {
 	if at, held = l.ends[id]; held {
 		return at, true
@@ -258,6 +293,7 @@ func (l *Log) takeCopies(b *batch) (claimed int64) {
 func (l *Log) dropCopies() []copying {
 	all := l.copies
 	l.copies, l.copyBytes = nil, 0
+	l.copiesOut += uint64(len(all))
 	clear(l.ends) // what is durable says where they end
 	clear(l.healing)
 	return all
@@ -267,6 +303,7 @@ func (l *Log) dropCopies() []copying {
 func (l *Log) refuseCopies(err error) {
 	l.mu.Lock()
 	all := l.dropCopies()
+	l.wakeReaders()
 	l.mu.Unlock()
 	for i := range all {
 		all[i].done(err)

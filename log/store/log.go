@@ -123,6 +123,8 @@ type Log struct {
 	packings  int                         // how often that has ended
 	copies    []copying                   // those that wait to be made durable,
 	copyBytes int64                       // and how long they are
+	copiesIn  uint64                      // that were ever given,
+	copiesOut uint64                      // and those that are durable, or failed
 	ends      map[tributary.LedgerID]end  // of the copies, with those
 	healing   map[healing]bool            // those among them that fill holes
 	wrote     map[tributary.LedgerID]bool // ledgers of this node: those that were here at Open, and, true, those of this process

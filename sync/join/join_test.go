@@ -17,7 +17,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/tributary-edge/tributary"
 	"github.com/tributary-edge/tributary/sync/peer"
+	"github.com/tributary-edge/tributary/sync/roster"
 )
 
 // running is a node of a site, with one listener for peers and for joiners.
@@ -155,6 +157,10 @@ func TestJoin(t *testing.T) {
 	joined, err := b.Adopt(t.TempDir(), nodeB)
 	if err != nil {
 		t.Fatal(err)
+	}
+	who, _, err := roster.Open(joined.Path(), nodeB)
+	if err != nil || !slices.Equal(who.Members(), []tributary.NodeID{nodeA}) {
+		t.Errorf("it knows of %v, %v, should know who let it in", who.Members(), err)
 	}
 	c, err := peer.Dial(t.Context(), n.address, joined.Authority.Config(joined.Cert), peer.Hello{Site: "plant", Node: nodeB}, nodeA)
 	if err != nil {

@@ -147,7 +147,7 @@ func (s *Status) encode(e *encoder) {
 		e.lsn(h.Durable)
 		e.u64(h.Chain)
 		e.lsn(h.Position)
-		e.flags(h.Forwarding)
+		e.flags(h.Forwarding, h.Holding)
 	}
 	nodes := s.Nodes[:min(len(s.Nodes), maxNodes)]
 	e.u16(uint16(len(nodes)))
@@ -171,7 +171,7 @@ func (s *Status) decode(d *decoder) {
 			return
 		}
 		h := Held{Ledger: d.ledger(), Base: d.lsn(), Durable: d.lsn(), Chain: d.u64(), Position: d.lsn()}
-		d.flags(&h.Forwarding)
+		d.flags(&h.Forwarding, &h.Holding)
 		s.Held = append(s.Held, h)
 	}
 	if !d.more() {
@@ -257,5 +257,18 @@ func (m *End) encode(e *encoder) {
 
 func (m *End) decode(d *decoder) { m.Ledger, m.Position = d.ledger(), d.lsn() }
 
-func (m *Echo) encode(e *encoder) { e.u64(m.SentMillis) }
-func (m *Echo) decode(d *decoder) { m.SentMillis = d.u64() }
+func (m *Echo) encode(e *encoder) {
+	e.u64(m.SentMillis)
+	e.u64(m.SlackMillis)
+	e.flags(m.Refuses)
+	e.u8(m.Copies)
+}
+
+func (m *Echo) decode(d *decoder) {
+	m.SentMillis = d.u64()
+	if d.more() {
+		m.SlackMillis = d.u64()
+		d.flags(&m.Refuses)
+		m.Copies = d.u8()
+	}
+}

@@ -27,6 +27,10 @@ const (
 	kindPulled
 	kindEnd
 	kindEcho
+	kindClose
+	kindClosed
+	kindCollect
+	kindCollected
 )
 
 const (
@@ -88,6 +92,7 @@ type Held struct {
 	Chain      uint64        // at Durable
 	Position   tributary.LSN // below: in Kafka, as far as it knows
 	Forwarding bool          // it is forwarding the ledger now (R26)
+	Holding    bool          // and waits at the mark of a hand-off (R45)
 }
 
 // An Append is more of a ledger that the sender wants the receiver to keep a
@@ -149,8 +154,14 @@ type End struct {
 	Position tributary.LSN
 }
 
-// An Echo is the answer to a Status.
-type Echo struct{ SentMillis uint64 }
+// An Echo is the answer to a Status. It also says for how long after that the
+// sender cannot acknowledge anything with too few copies (R44).
+type Echo struct {
+	SentMillis  uint64
+	SlackMillis uint64 // 0: it may at any moment, or has
+	Refuses     bool   // it never does
+	Copies      uint8  // how many peers must have a record
+}
 
 func (*Hello) kind() byte       { return kindHello }
 func (*RejectError) kind() byte { return kindReject }
@@ -162,6 +173,10 @@ func (*Pull) kind() byte        { return kindPull }
 func (*Pulled) kind() byte      { return kindPulled }
 func (*End) kind() byte         { return kindEnd }
 func (*Echo) kind() byte        { return kindEcho }
+func (*Close) kind() byte       { return kindClose }
+func (*Closed) kind() byte      { return kindClosed }
+func (*Collect) kind() byte     { return kindCollect }
+func (*Collected) kind() byte   { return kindCollected }
 
 // Encode appends m, as it goes over the wire, to dst.
 func Encode(dst []byte, m Message) []byte {
@@ -207,6 +222,14 @@ func Decode(kind byte, b []byte) (Message, error) {
 		m = &End{}
 	case kindEcho:
 		m = &Echo{}
+	case kindClose:
+		m = &Close{}
+	case kindClosed:
+		m = &Closed{}
+	case kindCollect:
+		m = &Collect{}
+	case kindCollected:
+		m = &Collected{}
 	default:
 		return nil, fmt.Errorf("a message of kind %d, which this program does not know", kind)
 	}

@@ -25,7 +25,9 @@ import (
 )
 
 // Version is the version of the protocol. Two nodes speak the lower of theirs.
-const Version = 1
+// With version 2 came hand-off: a node that speaks 1 does not know Close and
+// Collect, and nobody says them to it.
+const Version = 2
 
 const (
 	helloTimeout = 10 * time.Second // for TLS and both Hellos together

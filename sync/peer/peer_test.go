@@ -22,7 +22,7 @@ func examples() []Message {
 		&RejectError{Reason: "another node has this identity", Boot: 5, Nonce: 1 << 63},
 		&Status{
 			SentMillis: 1, Live: id, Short: true, KafkaReached: true, FreeBytes: 1 << 40,
-			Held:  []Held{{Ledger: id, Base: 1, Durable: 2, Chain: 3, Position: 4, Forwarding: true}, {Ledger: id}},
+			Held:  []Held{{Ledger: id, Base: 1, Durable: 2, Chain: 3, Position: 4, Forwarding: true}, {Ledger: id, Holding: true}},
 			Nodes: []Standing{{Node: tributary.NodeID{4}, Version: 5, State: 2}},
 		},
 		&Status{},
@@ -32,7 +32,18 @@ func examples() []Message {
 		&Pull{Ledger: id, From: 8, To: 10},
 		&Pulled{Ledger: id, Codec: group.Zstd, Sealed: []byte("more")},
 		&End{Ledger: id, Position: 9},
-		&Echo{SentMillis: 11},
+		&Echo{SentMillis: 11, SlackMillis: 4000, Refuses: true, Copies: 1},
+		&Close{Try: 1, Clients: []Device{{"press-4", 7}, {"", 0}}},
+		&Close{},
+		&Closed{Try: 1, Epochs: []uint64{3, 1 << 63}, Held: []bool{false, true}},
+		&Collect{Try: 2, Processes: []Process{{nodeA, 5}, {nodeB, 6}}, Clients: []Device{{"press-4", 7}}},
+		&Collected{Try: 2},
+		&Collected{
+			Try: 3, Partial: true, Epochs: []uint64{1, 2}, Held: []bool{true, false},
+			Ledgers: []Looked{{Ledger: id, From: 1, To: 9}, {Ledger: tributary.LedgerID{4}, To: 5, All: true}},
+			Ends:    []ClientEnd{{1, 0, 7}, {0, 1, 1 << 60}},
+			IDs:     []PacketID{{Client: 1, ID: 65535, LSN: 6, Epoch: 2, Sum: 1 << 63}, {Ledger: 1, Released: true, Epoch: 3}},
+		},
 	}
 }
 
@@ -59,6 +70,8 @@ func TestMessages(t *testing.T) {
 			before[n-16] = true
 		case *Pull:
 			before[n-8] = true
+		case *Echo:
+			before[n-10] = true
 		case *Status:
 			before[n-2-25*len(m.Nodes)] = true
 		}
@@ -230,5 +243,19 @@ func TestClockDoesNotMatter(t *testing.T) {
 	from, to := always()
 	if now := s.a.Time(); now.Before(from) || now.After(to) || time.Since(now) < 0 {
 		t.Errorf("certificates are looked at as of %v", now)
+	}
+}
+
+// A Collected that names what is not in it is refused.
+func TestCollectedNames(t *testing.T) {
+	for _, m := range []Collected{
+		{Epochs: []uint64{1}, Held: []bool{false}, Ends: []ClientEnd{{}}},
+		{Ledgers: []Looked{{}}, Ends: []ClientEnd{{}}},
+		{Epochs: []uint64{1}, Held: []bool{false}, Ledgers: []Looked{{}}, IDs: []PacketID{{Ledger: 1}}},
+	} {
+		b := Encode(nil, &m)
+		if got, err := Decode(b[4], b[headBytes:]); err == nil {
+			t.Errorf("%+v", got)
+		}
 	}
 }

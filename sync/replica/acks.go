@@ -42,6 +42,7 @@ type progress struct {
 	ticked  tributary.LSN // durable at the last tick
 	acked   tributary.LSN // below: delivered
 	kafka   tributary.LSN // below: in Kafka, which is as good as any copy
+	exposed tributary.LSN // below: some was delivered with too few copies
 	copies  map[tributary.NodeID]tributary.LSN
 }
 
@@ -240,6 +241,7 @@ func (a *Acks) next(copies int) (h held, ready bool) {
 		}
 		if h.err == nil {
 			a.unprotected += uint64(h.end() - max(safe, h.base))
+			p.exposed = h.end()
 		}
 	}
 	if h.err == nil {
@@ -298,6 +300,27 @@ func (a *Acks) Acked(ledger tributary.LedgerID) (lac tributary.LSN, known bool) 
 		return p.acked, true
 	}
 	return 0, false
+}
+
+// Slack returns for how long from now on nothing can be delivered with too few copies;
+// 0 if something was that is not safe yet: neither have enough peers got it, nor is it
+// in Kafka, of which position says below which record that has a ledger (R44).
+func (a *Acks) Slack(position func(tributary.LedgerID) tributary.LSN) time.Duration {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	copies := a.Copies()
+	if a.short || copies == 0 || a.ending != nil {
+		return 0
+	}
+	for _, p := range a.ledgers {
+		if p.exposed > max(position(p.id), p.safe(copies)) {
+			return 0
+		}
+	}
+	if wait, waits := a.patience(time.Now()); waits {
+		return max(0, wait)
+	}
+	return a.grace()
 }
 
 // Peers returns how far peers have a ledger durably.

@@ -58,6 +58,7 @@ type Exchange struct {
 	spoken  map[*peer.Conn]bool         // connections with peers
 	latest  map[tributary.NodeID]uint64 // nonces of their latest processes
 	waiting waiting
+	saying  map[tributary.NodeID]chan peer.Message // to those this node has dialed
 }
 
 const (
@@ -166,6 +167,7 @@ func (x *Exchange) exchange(ctx context.Context, n Node) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var pulling sync.WaitGroup
 	pulling.Go(func() { x.pull(ctx, c, n.ID) })
+	pulling.Go(func() { x.say(ctx, c) })
 	err = x.Sender(n.ID).Run(ctx, c)
 	cancel()
 	pulling.Wait()
@@ -201,6 +203,57 @@ func (x *Exchange) pull(ctx context.Context, c *peer.Conn, n tributary.NodeID) {
 			}
 		}
 		if c.Flush() != nil {
+			return
+		}
+	}
+}
+
+// mostSaid is how many messages of Say wait for one peer.
+const mostSaid = 64
+
+// Say sends m to a peer that this node is connected to, soon and without waiting, or
+// not at all if much waits already. It says whether there is a connection, to a node
+// that knows such messages.
+func (x *Exchange) Say(to tributary.NodeID, m peer.Message) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	c := x.saying[to]
+	if c == nil {
+		return false
+	}
+	select {
+	case c <- m:
+	default:
+	}
+	return true
+}
+
+// say sends what Say is given, while the connection lasts.
+func (x *Exchange) say(ctx context.Context, c *peer.Conn) {
+	if c.Peer().Version < 2 {
+		return
+	}
+	queue, to := make(chan peer.Message, mostSaid), c.Peer().Node
+	x.mu.Lock()
+	if x.saying == nil {
+		x.saying = map[tributary.NodeID]chan peer.Message{}
+	}
+	x.saying[to] = queue
+	x.mu.Unlock()
+	defer func() {
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		if x.saying[to] == queue {
+			delete(x.saying, to)
+		}
+	}()
+	for {
+		select {
+		case m := <-queue:
+			if c.Send(m) != nil || c.Flush() != nil {
+				return // the Sender finds out as well
+			}
+		case <-ctx.Done():
 			return
 		}
 	}

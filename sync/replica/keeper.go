@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
@@ -29,14 +30,28 @@ type Keeper struct {
 	Pace *Pace // of what is given; nil: no bound
 	// Classify says which of the reasons err, of AppendCopy, is; 0 for none of them.
 	Classify func(err error) peer.Reason
+	// Asked returns the answer to what a peer asks for devices that have come to it, or
+	// nil if there is none; it may take its time. nil: nothing is answered.
+	Asked func(ctx context.Context, from *peer.Hello, m peer.Message) peer.Message
+	// Left is told that a peer, or its machine, has closed its only connection: it is
+	// not there, or will say so soon. nil: nobody is told.
+	Left func(n tributary.NodeID)
+	// Promise fills in what an Echo says of this node; nil: nothing is promised.
+	Promise func(e *peer.Echo)
+
+	mu   sync.Mutex // guards what follows
+	open map[*serving]struct{}
 }
 
 // serving is one connection that a peer has dialed.
 type serving struct {
 	*Keeper
 
-	conn *peer.Conn
-	dec  *zstd.Decoder
+	conn  *peer.Conn
+	dec   *zstd.Decoder
+	cut   atomic.Bool   // nothing is taken any more
+	ended chan struct{} // closed when nothing ever will be
+	asks  sync.WaitGroup
 
 	mu     sync.Mutex // guards what follows, and the order of what is sent
 	news   map[tributary.LedgerID]bool
@@ -46,6 +61,8 @@ type serving struct {
 	wake   chan struct{}
 	nacked map[tributary.LedgerID]nacked
 	giving tributary.LedgerID // what is being given
+	asked  map[uint64]bool    // questions that are being answered
+	told   []peer.Message     // and the answers that are to be sent
 }
 
 // nacked is where a copy ended when the peer was told so last, and when that was.
@@ -72,7 +89,7 @@ func (k *Keeper) Serve(ctx context.Context, c *peer.Conn) error {
 	}
 	defer dec.Close()
 	s := &serving{
-		Keeper: k, conn: c, dec: dec, wake: make(chan struct{}, 1),
+		Keeper: k, conn: c, dec: dec, wake: make(chan struct{}, 1), ended: make(chan struct{}), asked: map[uint64]bool{},
 		news: map[tributary.LedgerID]bool{}, nacked: map[tributary.LedgerID]nacked{},
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -85,8 +102,13 @@ func (k *Keeper) Serve(ctx context.Context, c *peer.Conn) error {
 		}
 		cancel()
 	})
-	err = s.receive()
+	k.note(s, true)
+	err = s.receive(ctx)
+	k.note(s, false)
+	close(s.ended)
+	k.left(ctx, s, err)
 	cancel()
+	s.asks.Wait()
 	answers.Wait()
 	if errors.Is(err, io.EOF) {
 		err = nil
@@ -96,11 +118,14 @@ func (k *Keeper) Serve(ctx context.Context, c *peer.Conn) error {
 }
 
 // receive takes what the peer says.
-func (s *serving) receive() error {
+func (s *serving) receive(ctx context.Context) error {
 	for {
 		m, err := s.conn.Receive()
 		if err != nil {
 			return err
+		}
+		if s.cut.Load() {
+			return errCut
 		}
 		switch m := m.(type) {
 		case *peer.Status:
@@ -109,6 +134,10 @@ func (s *serving) receive() error {
 			err = s.append(m)
 		case *peer.Pull:
 			err = s.pull(*m)
+		case *peer.Close:
+			s.ask(ctx, m, m.Try)
+		case *peer.Collect:
+			s.ask(ctx, m, m.Try)
 		default:
 			err = fmt.Errorf("the peer says %T, which is an answer, and was asked nothing", m)
 		}
@@ -122,9 +151,13 @@ func (s *serving) status(m *peer.Status) {
 	if s.Status != nil {
 		s.Status(s.conn.Peer(), m)
 	}
+	e := &peer.Echo{SentMillis: m.SentMillis}
+	if s.Promise != nil {
+		s.Promise(e) // after it was heard: the time of the promise begins when the Status was sent
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.echo = &peer.Echo{SentMillis: m.SentMillis}
+	s.echo = e
 	s.signal()
 }
 
@@ -175,7 +208,7 @@ func (k *Keeper) heal(s *group.Sealed, dec *zstd.Decoder) error {
 }
 
 // Answered takes what a peer answers: it is a Sender's Answer.
-func (k *Keeper) Answered(m peer.Message) {
+func (k *Keeper) Answered(_ *peer.Hello, m peer.Message) {
 	if p, ok := m.(*peer.Pulled); ok {
 		if err := k.Take(p); err != nil {
 			orDiscard(k.Logger).Warn("could not keep what a peer gave", "ledger", p.Ledger.String(), "error", err)
@@ -327,9 +360,14 @@ func (s *serving) answer(ctx context.Context) error {
 // answerOnce says all that is quickly said.
 func (s *serving) answerOnce() (said bool, err error) {
 	s.mu.Lock()
-	news, nacks, echo := s.news, s.nacks, s.echo
-	s.news, s.nacks, s.echo = map[tributary.LedgerID]bool{}, nil, nil
+	news, nacks, echo, told := s.news, s.nacks, s.echo, s.told
+	s.news, s.nacks, s.echo, s.told = map[tributary.LedgerID]bool{}, nil, nil, nil
 	s.mu.Unlock()
+	for _, m := range told {
+		if err := s.conn.Send(m); err != nil {
+			return true, err
+		}
+	}
 	if echo != nil {
 		if err := s.conn.Send(echo); err != nil {
 			return true, err
@@ -352,7 +390,7 @@ func (s *serving) answerOnce() (said bool, err error) {
 			return true, err
 		}
 	}
-	return len(news)+len(nacks) > 0 || echo != nil, nil
+	return len(news)+len(nacks)+len(told) > 0 || echo != nil, nil
 }
 
 // begin begins to give what the peer has asked for next, or returns nil.

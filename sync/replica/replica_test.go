@@ -151,7 +151,7 @@ func connectWith(t *testing.T, s *site, from, to *node, change func(*Sender)) *l
 		},
 		Diverged: func(id tributary.LedgerID, at tributary.LSN) { t.Errorf("ledger %v diverges at %d", id, at) },
 		Status:   func() *peer.Status { return &peer.Status{} },
-		Answer:   func(peer.Message) {},
+		Answer:   func(*peer.Hello, peer.Message) {},
 	}
 	if from.acks != nil {
 		sender.Waits = from.acks.Waits

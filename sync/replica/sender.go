@@ -36,7 +36,7 @@ type Sender struct {
 	Status func() *peer.Status
 	// Answer is given what else the peer answers: to a Status, and to what others
 	// have sent on the same connection.
-	Answer func(m peer.Message)
+	Answer func(from *peer.Hello, m peer.Message)
 }
 
 // stream is one connection that this node has dialed.
@@ -290,7 +290,7 @@ func (t *stream) hear() error {
 				return err
 			}
 		default:
-			t.Answer(m)
+			t.Answer(t.conn.Peer(), m)
 		}
 	}
 }

@@ -69,6 +69,13 @@ type Config struct {
 	// Copy says that another node wrote the ledger. What is held here may end before its
 	// position: that is no loss, and the Observer is told.
 	Copy bool
+	// Marks say how far other ledgers are, at the mark of a hand-off; nil: this gateway
+	// is alone, and marks are passed.
+	Marks Marks
+	// Hold is how long a ledger that others forward may stand still before a mark that
+	// waits for it is passed (R45); default 60 s. Strict: for ever.
+	Hold   time.Duration
+	Strict bool
 	// KafkaClusterID is the Kafka this node has forwarded to before; "" when
 	// any Kafka will do.
 	KafkaClusterID string
@@ -104,6 +111,7 @@ func (c Config) withDefaults() (Config, error) {
 	def(&c.MaxMessageBytes, defaultMaxMessageBytes)
 	def(&c.TransactionTimeout, 15*time.Second)
 	def(&c.Compression, "zstd")
+	def(&c.Hold, time.Minute)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}

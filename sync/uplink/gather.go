@@ -29,6 +29,18 @@ type appetite struct {
 	room   int           // bytes
 	linger time.Duration // after the first record to send
 	gaps   bool          // whether a gap may come with what is before it
+	// pass returns the chunk, or the first part of it, when it may go to Kafka: it waits
+	// at the mark of a hand-off, unless something is gathered already; then it returns
+	// no records. nil: there are no marks.
+	pass func(ctx context.Context, c record.Chunk, some bool) (record.Chunk, error)
+}
+
+// passed is pass, where there are marks.
+func (a *appetite) passed(ctx context.Context, c record.Chunk, some bool) (record.Chunk, error) {
+	if a.pass == nil || c.Gap != nil {
+		return c, nil
+	}
+	return a.pass(ctx, c, some)
 }
 
 // gathering is one load in the making, in a goroutine of its own.
@@ -47,6 +59,9 @@ func (s *session) gather(ctx context.Context, from tributary.LSN) *gathering {
 	g := &gathering{wanted: make(chan struct{}), done: make(chan struct{}), cancel: cancel}
 	// Without a dead-letter topic a gap is waited for; what is before it is not.
 	most := appetite{room: s.room, linger: s.cfg.Linger, gaps: s.cfg.DeadLetter != ""}
+	if s.hold != nil {
+		most.pass = s.pass
+	}
 	go func() {
 		defer close(g.done)
 		g.load, g.err = gather(ctx, s.src, from, most, g.wanted)
@@ -97,6 +112,9 @@ func gather(ctx context.Context, src Source, from tributary.LSN, most appetite, 
 		}
 		if isGap && !most.gaps && l.next > from {
 			return l, nil
+		}
+		if chunk, err = most.passed(ctx, chunk, l.next > from); err != nil || chunk.Next == l.next {
+			return l, err
 		}
 		first, sendable := l.next == from, l.records > 0
 		l.add(chunk)

@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/tributary-edge/tributary"
+	"github.com/tributary-edge/tributary/log/mark"
 	"github.com/tributary-edge/tributary/log/record"
 )
 
@@ -18,6 +19,8 @@ import (
 const (
 	headerLedger     = "tributary.ledger"
 	headerLSN        = "tributary.lsn"
+	headerSession    = "tributary.session"     // the session of the device, and the number in it: see docs/format/handoff.md
+	headerFlags      = "tributary.flags"       // what is not promised of it
 	headerTime       = "tributary.time"        // the time that was logged, in Unix milliseconds, when it is not the timestamp
 	headerGap        = "tributary.gap"         // why records are gone: the mark of a gap record
 	headerDeadReason = "tributary.dead.reason" // why Kafka did not take it
@@ -30,7 +33,7 @@ type outgoing struct {
 	records     []kgo.Record
 	lsns        []tributary.LSN // of records
 	headers     []kgo.RecordHeader
-	digits      []byte // of the LSN headers
+	digits      []byte // of the LSN and session headers
 	bytes       int
 	deadLetters int
 	gaps        int    // records that say that others are gone
@@ -40,7 +43,7 @@ type outgoing struct {
 // reset empties o for a load, keeping its memory: Kafka has answered for all the
 // records in it, so kgo does not look at them any more.
 func (o *outgoing) reset(l load) {
-	headers := 2 * l.records
+	headers := 3 * l.records // of our own; the stamp of a record makes room for another
 	for i := range l.chunks {
 		for j := range l.chunks[i].Entries {
 			headers += len(l.chunks[i].Entries[j].Headers)
@@ -54,7 +57,7 @@ func (o *outgoing) reset(l load) {
 	o.bytes, o.deadLetters, o.gaps, o.gapRecords = l.bytes-l.overhead, 0, 0, 0
 }
 
-const maxDigits = 20 // of a uint64
+const maxDigits = 3*20 + 1 // of an LSN, and of a session: two numbers and a dot
 
 // build makes s.out what l sends. Records of diverted topics and poisoned ones
 // become dead letters, and a gap becomes the record that tells of it. Keys and
@@ -81,7 +84,7 @@ func (s *session) build(l load, diverted map[string]error) error {
 				Topic:     e.Stream,
 				Key:       e.Key,
 				Value:     e.Value,
-				Headers:   o.headersOf(e, ledger),
+				Headers:   o.headersOf(e, ledger, s.hold),
 				Timestamp: time.UnixMilli(e.Millis),
 			})
 			r := &o.records[len(o.records)-1]
@@ -100,18 +103,47 @@ func (s *session) build(l load, diverted map[string]error) error {
 
 // headersOf returns e's headers as Kafka gets them. Their capacity is their
 // length.
-func (o *outgoing) headersOf(e *record.Entry, ledger []byte) []kgo.RecordHeader {
+func (o *outgoing) headersOf(e *record.Entry, ledger []byte, held *hold) []kgo.RecordHeader {
 	first, digits := len(o.headers), len(o.digits)
+	var stamp []byte
 	for _, h := range e.Headers {
-		if !strings.HasPrefix(h.Key, "_") { // local
+		switch {
+		case !strings.HasPrefix(h.Key, "_"):
 			o.headers = append(o.headers, kgo.RecordHeader{Key: h.Key, Value: h.Value})
+		case h.Key == mark.StampKey:
+			stamp = h.Value
+		default: // local
 		}
 	}
 	o.digits = strconv.AppendUint(o.digits, uint64(e.LSN), 10)
 	o.headers = append(o.headers,
 		kgo.RecordHeader{Key: headerLedger, Value: ledger},
 		kgo.RecordHeader{Key: headerLSN, Value: o.digits[digits:len(o.digits):len(o.digits)]})
+	if s, ok := mark.ParseStamp(stamp); ok {
+		o.addSession(&s, held.isLate(e, &s))
+	}
 	return o.headers[first:len(o.headers):len(o.headers)]
+}
+
+// addSession adds what the stamp of a record says (R48).
+func (o *outgoing) addSession(s *mark.Stamp, late bool) {
+	digits := len(o.digits)
+	o.digits = strconv.AppendUint(o.digits, s.Epoch, 10)
+	o.digits = strconv.AppendUint(append(o.digits, '.'), s.N, 10)
+	o.headers = append(o.headers, kgo.RecordHeader{Key: headerSession, Value: o.digits[digits:len(o.digits):len(o.digits)]})
+	var flags []string
+	if s.Flags&mark.Unverified != 0 {
+		flags = append(flags, "unverified")
+	}
+	if late {
+		flags = append(flags, "late-possible")
+	}
+	if s.Flags&mark.TwicePossible != 0 {
+		flags = append(flags, "twice-possible")
+	}
+	if len(flags) > 0 {
+		o.headers = append(o.headers, kgo.RecordHeader{Key: headerFlags, Value: []byte(strings.Join(flags, ","))})
+	}
 }
 
 // bury makes r a dead letter if Kafka does not take e where it should go, and

@@ -9,6 +9,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/tributary-edge/tributary"
 )
 
 // found is what readPosition found. When ok is false there is no position in
@@ -53,7 +55,8 @@ func (s *session) readPosition(ctx context.Context) (found, error) {
 	if err != nil {
 		return found{}, err
 	}
-	home := hashPartition(s.cfg.positionKey(s.src.Ledger()), len(topic.leaders))
+	key := s.cfg.positionKey(s.src.Ledger())
+	home := hashPartition(key, len(topic.leaders))
 	if s.fresh {
 		return found{partition: home}, nil
 	}
@@ -61,14 +64,8 @@ func (s *session) readPosition(ctx context.Context) (found, error) {
 	if err != nil {
 		return found{}, err
 	}
-	order := []int32{home}
-	for p := range int32(len(extents)) {
-		if p != home {
-			order = append(order, p)
-		}
-	}
-	for _, p := range order {
-		value, ok, hanging, err := s.lastIn(ctx, extents[p])
+	for _, p := range inOrder(home, len(extents)) {
+		value, ok, hanging, err := s.lastIn(ctx, extents[p], key)
 		if err != nil {
 			return found{}, fmt.Errorf("partition %d of %s: %w", p, s.cfg.PositionsTopic, err)
 		}
@@ -91,6 +88,48 @@ func (s *session) readPosition(ctx context.Context) (found, error) {
 		return at, nil
 	}
 	return found{partition: home}, nil
+}
+
+// inOrder returns the partitions, the one with the key's home first.
+func inOrder(home int32, partitions int) []int32 {
+	order := []int32{home}
+	for p := range int32(partitions) {
+		if p != home {
+			order = append(order, p)
+		}
+	}
+	return order
+}
+
+// positionOf returns how far Kafka has a ledger that somebody else forwards: what was
+// committed before it was asked. It is 0 if there is no position.
+func (s *session) positionOf(ctx context.Context, id tributary.LedgerID) (at tributary.Position, err error) {
+	at.Ledger = id
+	topic, err := s.positionsTopic(ctx)
+	if err != nil {
+		return at, err
+	}
+	extents, err := s.extents(ctx, topic)
+	if err != nil {
+		return at, err
+	}
+	key := s.cfg.positionKey(id)
+	for _, p := range inOrder(hashPartition(key, len(topic.leaders)), len(extents)) {
+		value, ok, _, err := s.lastIn(ctx, extents[p], key)
+		if err != nil {
+			return at, err
+		}
+		if !ok {
+			continue
+		}
+		found, err := decodePosition(value)
+		if err == nil {
+			at.Next = tributary.LSN(found.Next)
+			at.Chain, err = found.chain()
+		}
+		return at, err
+	}
+	return at, nil
 }
 
 // positionsTopic returns what Kafka says about the positions topic now.
@@ -180,19 +219,19 @@ func (s *session) listOffsets(ctx context.Context, name string, timestamp int64,
 	return nil
 }
 
-// lastIn returns the value of the last committed record with our key in a
-// partition, and our own transaction that is open behind it, if there is one.
+// lastIn returns the value of the last committed record with a key in a
+// partition, and the transaction that is open behind it, if there is one.
 // What is not stable yet is looked at first; then it reads backwards in growing
 // windows.
-func (s *session) lastIn(ctx context.Context, e extent) (value []byte, ok bool, open *hanging, err error) {
-	value, ok, open, err = s.lastUnstable(ctx, e)
+func (s *session) lastIn(ctx context.Context, e extent, key string) (value []byte, ok bool, open *hanging, err error) {
+	value, ok, open, err = s.lastUnstable(ctx, e, key)
 	if err != nil || ok {
 		return value, ok, open, err
 	}
 	end := e.stable
 	for window := int64(firstWindow); end > e.start; window *= 8 {
 		start := max(end-window, e.start)
-		value, ok, err := s.lastBetween(ctx, e, start, end)
+		value, ok, err := s.lastBetween(ctx, e, key, start, end)
 		if err != nil || ok {
 			return value, ok, open, err
 		}
@@ -203,8 +242,7 @@ func (s *session) lastIn(ctx context.Context, e extent) (value []byte, ok bool, 
 
 // lastBetween is lastIn for the offsets [start, end), which are stable. Aborted
 // records and control records in the way are passed.
-func (s *session) lastBetween(ctx context.Context, e extent, start, end int64) (value []byte, ok bool, err error) {
-	key := s.cfg.positionKey(s.src.Ledger())
+func (s *session) lastBetween(ctx context.Context, e extent, key string, start, end int64) (value []byte, ok bool, err error) {
 	err = s.scan(ctx, e, start, end, levelCommitted, func(r *kgo.Record) {
 		if !r.Attrs.IsControl() && string(r.Key) == key {
 			value, ok = r.Value, true
@@ -217,8 +255,7 @@ func (s *session) lastBetween(ctx context.Context, e extent, start, end int64) (
 // with read_committed have to wait until the oldest open transaction ends. Nothing
 // has been compacted there, so the markers themselves say what became of each
 // transaction; those of other ledgers, open or not, are not waited for.
-func (s *session) lastUnstable(ctx context.Context, e extent) (value []byte, ok bool, open *hanging, err error) {
-	key := s.cfg.positionKey(s.src.Ledger())
+func (s *session) lastUnstable(ctx context.Context, e extent, key string) (value []byte, ok bool, open *hanging, err error) {
 	undecided := map[int64]*hanging{} // by producer id
 	err = s.scan(ctx, e, e.stable, e.end, levelUncommitted, func(r *kgo.Record) {
 		switch {

@@ -88,6 +88,7 @@ type forwarder struct {
 	src   Source
 	watch Observer
 	pace  pace
+	hold  *hold // nil: there are no marks to wait at
 
 	floor        tributary.LSN // known to be committed: the hint, or our own last commit
 	room         int           // size of the next chunk, in bytes: halved by failures, doubled by commits
@@ -120,6 +121,7 @@ func newForwarder(cfg Config, src Source, watch Observer) *forwarder {
 		cfg:   cfg,
 		src:   src,
 		watch: watch,
+		hold:  newHold(cfg, src.Ledger()),
 		pace: pace{
 			first: 250 * time.Millisecond, most: 15 * time.Second,
 			fencedFirst: 500 * time.Millisecond, fencedMost: 30 * time.Second,

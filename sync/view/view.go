@@ -28,7 +28,7 @@ type Patience struct {
 // Default is what the protocol was tried with.
 //
 //nolint:gochecknoglobals // a constant
-var Default = Patience{WriterGone: 15 * time.Second, WriterLives: 60 * time.Second, PerRank: 5 * time.Second}
+var Default = Patience{WriterGone: 2 * time.Second, WriterLives: 60 * time.Second, PerRank: 5 * time.Second}
 
 // silent is how long a node counts as there after it was heard of last.
 const silent = 5 * time.Second
@@ -40,6 +40,7 @@ type Holding struct {
 	Durable  tributary.LSN
 	Position tributary.LSN // as far as it knows
 	Forwards bool          // it is forwarding the ledger
+	AtMark   bool          // and waits at the mark of a hand-off: nobody else would come further (R26, R45)
 }
 
 // A View is for many goroutines at once.
@@ -139,11 +140,24 @@ func (v *View) Heard(id tributary.NodeID, live tributary.LedgerID, holds []Holdi
 		}
 		if v.room(h.Ledger, now) {
 			v.move(h.Ledger, h.Position, now)
+			if h.AtMark {
+				v.of(h.Ledger, now).moved = now
+			}
 			believed = append(believed, h)
 		}
 	}
 	n.holds = believed
 	return believed, doubt
+}
+
+// Left notes that a node has ended its connection: it is not there until it is heard of
+// again.
+func (v *View) Left(id tributary.NodeID) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if n := v.nodes[id]; n != nil {
+		n.heard = time.Time{}
+	}
 }
 
 // newNode makes room for a node that was not heard of, and returns nil if there
@@ -223,6 +237,21 @@ func (v *View) ReadKafka(at time.Time) {
 	v.asOf = at
 }
 
+// KafkaRead returns when every position that was in Kafka was last known.
+func (v *View) KafkaRead() time.Time {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.asOf
+}
+
+// Alive says whether a node was heard of lately.
+func (v *View) Alive(id tributary.NodeID, now time.Time) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	n := v.nodes[id]
+	return n != nil && now.Sub(n.heard) < silent
+}
+
 // Position returns below which record a ledger is known to be in Kafka.
 func (v *View) Position(id tributary.LedgerID) tributary.LSN {
 	v.mu.Lock()
@@ -293,7 +322,7 @@ func (v *View) Due(held []Holding, now time.Time) (due []tributary.LedgerID) {
 			wait = v.patience.WriterLives
 		}
 		wait += time.Duration(v.rank(h.Ledger, now)) * v.patience.PerRank
-		if stood := now.Sub(later(l.moved, v.since)); stood >= wait {
+		if stood := v.asOf.Sub(later(l.moved, v.since)); stood >= wait {
 			due = append(due, h.Ledger)
 		}
 	}
