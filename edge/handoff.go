@@ -212,9 +212,12 @@ func (a arrivals) Take(ctx context.Context, client string) (ingest.Arrival, erro
 	if err != nil {
 		return ingest.Arrival{}, err
 	}
-	out := ingest.Arrival{Epoch: got.Epoch, Doubtful: got.Doubtful, Gone: got.Gone}
+	out := ingest.Arrival{Epoch: got.Epoch, Doubtful: got.Doubtful}
 	if got.Unverified {
 		out.Flags |= mark.Unverified
+	}
+	for _, g := range got.Gone {
+		out.Gone = append(out.Gone, ingest.Gone(g))
 	}
 	for _, k := range got.Known {
 		out.Known = append(out.Known, ingest.Known(k))

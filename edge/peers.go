@@ -163,7 +163,7 @@ func (s *site) says() *peer.Status {
 	}
 	for _, l := range n.log.Ledgers() {
 		position := s.position(l.ID)
-		if l.To <= position && !l.Live {
+		if l.To <= position && !l.Live && !s.view.News(l.ID, time.Now()) {
 			continue
 		}
 		st.Held = append(st.Held, peer.Held{

@@ -24,10 +24,16 @@ type Arrival struct {
 	Flags    mark.Flags // that all of them carry
 	Doubtful bool       // a gateway did not answer: a QoS 2 message that is sent again may be there twice
 	Known    []Known    // QoS 2 messages that others, or earlier processes, took, and the client has not released
-	Gone     []uint16   // packet ids that this gateway took, and that were released, or used anew, at another one
+	Gone     []Gone     // packet ids that this gateway took, and that were released, or used anew, at another one
 	// Decide says whether a Known message is to be taken again, because nobody has it any
 	// more; if not, it is safe. It waits until that is known, or returns ctx's error.
 	Decide func(ctx context.Context, k *Known) (again bool, err error)
+}
+
+// Gone is a packet id that is over here, with the session of that epoch.
+type Gone struct {
+	PacketID uint16
+	Epoch    uint64
 }
 
 // Known is a QoS 2 message that another gateway took, or this one before its start.
@@ -107,11 +113,12 @@ func (d *Door) adopt(c *conn) {
 	if c.arrived == nil {
 		return
 	}
-	for _, id := range c.arrived.Gone {
-		if !d.q2.lose(c.id, id) {
+	for _, g := range c.arrived.Gone {
+		if !d.q2.lose(c.id, g.PacketID) {
 			continue
 		}
-		r := controlRecord(keyRelease, releaseValue(nil, id, c.epoch(), c.id))
+		// Not with the epoch of this session: what a later one took under the id is not over.
+		r := controlRecord(keyRelease, releaseValue(nil, g.PacketID, g.Epoch, c.id))
 		if err := d.append(&r, tributary.Ticket{Owner: d, Tag: tag(kindNoted, 0, 0)}); err != nil {
 			d.opt.Logger.Warn("the end of a QoS 2 packet id could not be logged; it may be known again after a restart", "client", c.id, "error", err)
 		}

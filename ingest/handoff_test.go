@@ -210,7 +210,7 @@ func TestReleasedElsewhere(t *testing.T) {
 		c.want(0x50, 2, 0, 5)
 		_ = c.nc.Close()
 		synctest.Wait()
-		f.arrival = Arrival{Epoch: 9, Gone: []uint16{5, 6}}
+		f.arrival = Arrival{Epoch: 9, Gone: []Gone{{5, 1}, {6, 1}}}
 		c = pipe(t, d).enter(kept("dev", true))
 		c.publish(2, 5, "t", "n")
 		synctest.Wait()
@@ -218,6 +218,9 @@ func TestReleasedElsewhere(t *testing.T) {
 		c.want(0x50, 2, 0, 5)
 		if got := l.payloads(); got != "m [qos2.release] n" {
 			t.Errorf("log has %q", got)
+		}
+		if end, err := mark.ParseRelease(l.records()[1].Value); err != nil || end.Epoch != 1 {
+			t.Errorf("%+v, %v: over is what the first session took", end, err)
 		}
 	})
 }

@@ -68,7 +68,14 @@ type Arrival struct {
 	Unverified bool   // records that it sent before may be found later (R44)
 	Doubtful   bool   // QoS 2 messages that it sends again may have been taken before
 	Known      []Known
-	Gone       []uint16 // packet ids that this node took, and another has released since
+	Gone       []Gone // packet ids that this node took, and another has released since
+}
+
+// Gone is a packet id that a device has released at another node, or used anew there. Epoch
+// is that of the session in which this node took it: that one is over, and no later one.
+type Gone struct {
+	PacketID uint16
+	Epoch    uint64
 }
 
 // Known is a QoS 2 message that another node, or an earlier process of this one, took

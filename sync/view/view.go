@@ -262,6 +262,18 @@ func (v *View) Position(id tributary.LedgerID) tributary.LSN {
 	return 0
 }
 
+// tellFor is for how long others are told of a ledger that Kafka has all of.
+const tellFor = 30 * time.Second
+
+// News says whether the position of a ledger is news: whoever wrote it may have lost its
+// way to Kafka, and a device may wait for it to know.
+func (v *View) News(id tributary.LedgerID, now time.Time) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	l := v.ledgers[id]
+	return l != nil && now.Sub(l.moved) < tellFor
+}
+
 // Holds returns what a node has last said that it holds.
 func (v *View) Holds(id tributary.NodeID) []Holding {
 	v.mu.Lock()
