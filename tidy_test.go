@@ -38,7 +38,7 @@ var layers = map[string][]string{
 	"sync/member":   {".", "github.com/hashicorp/serf/serf", "github.com/hashicorp/memberlist"},
 	"sync/model":    {}, // a specification: it knows nothing of the program, and nobody but its tests runs it
 	"sync/peer":     {".", "log/group"},
-	"sync/join":     {".", "sync/peer"},
+	"sync/join":     {".", "sync/peer", "sync/roster"},
 	"sync/replica":  {".", "log/group", "sync/peer", "sync/view", "github.com/klauspost/compress/zstd"},
 	"sync/handoff":  {".", "log/mark", "log/record", "sync/peer"},
 	"sync/view":     {"."},

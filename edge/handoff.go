@@ -12,6 +12,7 @@ import (
 	"github.com/tributary-edge/tributary/log/store"
 	"github.com/tributary-edge/tributary/sync/handoff"
 	"github.com/tributary-edge/tributary/sync/peer"
+	"github.com/tributary-edge/tributary/sync/roster"
 	"github.com/tributary-edge/tributary/sync/uplink"
 )
 
@@ -23,6 +24,7 @@ func (s *site) openHandoffs() {
 		Self: func() peer.Process { h := s.whoami(); return peer.Process{Node: h.Node, Nonce: h.Nonce} },
 		Site: around{s}, Log: log, Index: handoff.NewIndex(log, s.position),
 		Close:  func(ctx context.Context, clients []string) error { return s.node.door.Yield(ctx, clients) },
+		Writes: s.node.log.Writes,
 		Append: func(r *record.Record) error { _, err := s.node.log.Append(r, tributary.Ticket{}); return err },
 		Copies: s.wanted, Refuse: s.node.cfg.Ack.RefuseAlone, Logger: s.node.logger,
 	})
@@ -184,6 +186,25 @@ func (s *site) hasUnprotected() bool {
 	return false
 }
 
+// settle notes what a node holds and whom it knows to be lost, as it says. What has more
+// ledgers than a Status can tell of is not settled yet.
+func (s *site) settle(from tributary.NodeID, st *peer.Status) {
+	if len(st.Held) >= peer.MaxLedgers {
+		return
+	}
+	var lost []tributary.NodeID
+	for _, n := range st.Nodes {
+		if roster.State(n.State) == roster.Lost {
+			lost = append(lost, n.Node)
+		}
+	}
+	ends := make(handoff.Ends, len(st.Held))
+	for i := range st.Held {
+		ends[st.Held[i].Ledger] = st.Held[i].Durable
+	}
+	s.handoffs.Said(from, lost, ends)
+}
+
 // arrivals fits handoff to the door.
 type arrivals struct{ site *site }
 
@@ -194,9 +215,12 @@ func (a arrivals) Take(ctx context.Context, client string) (ingest.Arrival, erro
 	if err != nil {
 		return ingest.Arrival{}, err
 	}
-	out := ingest.Arrival{Epoch: got.Epoch, Doubtful: got.Doubtful, Gone: got.Gone}
+	out := ingest.Arrival{Epoch: got.Epoch, Doubtful: got.Doubtful}
 	if got.Unverified {
 		out.Flags |= mark.Unverified
+	}
+	for _, g := range got.Gone {
+		out.Gone = append(out.Gone, ingest.Gone(g))
 	}
 	for _, k := range got.Known {
 		out.Known = append(out.Known, ingest.Known(k))

@@ -34,12 +34,13 @@ type site struct {
 	t      *testing.T
 	dir    string
 	kafka  *kfake.Cluster
-	addr   string      // of kafka
-	mqtt   string      // of its section of the configuration
-	extra  string      // of the configuration
-	linger string      // [kafka] linger; 10 ms if ""
-	clock  *wrongClock // nil: the machine's
-	hurry  bool        // to take over what others do not forward
+	addr   string       // of kafka
+	mqtt   string       // of its section of the configuration
+	extra  string       // of the configuration
+	linger string       // [kafka] linger; 10 ms if ""
+	clock  *wrongClock  // nil: the machine's
+	hurry  bool         // to take over what others do not forward
+	late   *atomic.Bool // a device had to wait for its CONNACK
 
 	*edge.Node
 
@@ -54,7 +55,7 @@ func newSite(t *testing.T, extra string) *site {
 		t.Fatal(err)
 	}
 	t.Cleanup(k.Close)
-	return &site{t: t, dir: t.TempDir(), kafka: k, addr: k.ListenAddrs()[0], extra: extra}
+	return &site{t: t, dir: t.TempDir(), kafka: k, addr: k.ListenAddrs()[0], extra: extra, late: new(atomic.Bool)}
 }
 
 func (s *site) config() *config.Config {
@@ -202,6 +203,7 @@ func (s *site) connect(id string, clean byte) *wire {
 
 func (s *site) tryConnect(id string, clean byte) (w *wire, code byte) {
 	s.t.Helper()
+	began := time.Now()
 	c, err := net.Dial("tcp", s.Door().Addrs()[0].String())
 	if err != nil {
 		s.t.Fatal(err)
@@ -214,6 +216,9 @@ func (s *site) tryConnect(id string, clean byte) (w *wire, code byte) {
 	head, b := w.packet()
 	if head != 0x20 {
 		s.t.Fatalf("%x %x, and no CONNACK", head, b)
+	}
+	if time.Since(began) > time.Second {
+		s.late.Store(true)
 	}
 	return w, b[1]
 }

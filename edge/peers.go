@@ -170,7 +170,7 @@ func (s *site) says() *peer.Status {
 	wanted := s.fan.recent(all)
 	for _, l := range all {
 		position := s.position(l.ID)
-		if l.To <= position && !l.Live && !wanted[l.ID] {
+		if l.To <= position && !l.Live && !wanted[l.ID] && !s.view.News(l.ID, time.Now()) {
 			continue
 		}
 		st.Held = append(st.Held, peer.Held{
@@ -181,6 +181,7 @@ func (s *site) says() *peer.Status {
 	for _, n := range s.roster.Standings() {
 		st.Nodes = append(st.Nodes, peer.Standing{Node: n.Node, Version: n.Version, State: uint8(n.State)})
 	}
+	s.settle(s.whoami().Node, st)
 	return st
 }
 
@@ -197,6 +198,7 @@ func (s *site) heard(from *peer.Hello, st *peer.Status) {
 		holds[i] = view.Holding{Ledger: h.Ledger, Base: h.Base, Durable: h.Durable, Position: h.Position, Forwards: h.Forwarding, AtMark: h.Holding}
 	}
 	s.told(st.Nodes)
+	s.settle(from.Node, st)
 	believed, doubt := s.view.Heard(from.Node, st.Live, holds, time.Now())
 	if doubt != nil {
 		s.node.logger.Warn("a peer says what cannot be; it is left out", "peer", from.Name, "what", doubt)

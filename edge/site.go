@@ -91,7 +91,9 @@ func (n *Node) openSite() error {
 	s.alike.heirs = heirs{self: n.id.Node, after: willAfter, there: func(now time.Time) []tributary.NodeID { return s.view.There(now) }}
 	s.view.Own = func() (tributary.LedgerID, tributary.LSN) { return n.log.Ledger(), n.log.Durable() }
 	log := copied{n.log, s}
-	s.keeper = replica.Keeper{Log: log, Logger: n.logger, Status: s.heard, Own: n.log.Writes, Classify: classify, Shared: s.shared}
+	s.keeper = replica.Keeper{
+		Log: log, Logger: n.logger, Status: s.heard, Left: s.view.Left, Own: n.log.Writes, Classify: classify, Shared: s.shared,
+	}
 	s.pace = &replica.Pace{BytesPerSecond: int64(n.cfg.Site.MaxBandwidth)}
 	s.keeper.Pace, s.keeper.Heals = s.pace, healed{n.log}
 	s.puller = replica.Puller{
@@ -111,6 +113,7 @@ func (n *Node) openSite() error {
 // records linger, it does so for as long as they do, and nothing is wrong.
 func patience(linger time.Duration) view.Patience {
 	p := view.Default
+	p.WriterGone = max(p.WriterGone, linger+time.Second)
 	p.WriterLives += 2 * linger
 	return p
 }

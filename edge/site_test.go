@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -31,7 +32,7 @@ func newPair(t *testing.T, extra string) (a, b *site) {
 		return fmt.Sprintf("[site]\nlisten = \"%s.%d:7882\"\n%s", subnet, n, extra)
 	}
 	a = newSite(t, conf(1))
-	b = &site{t: t, dir: t.TempDir(), kafka: a.kafka, addr: a.addr, extra: conf(2)}
+	b = &site{t: t, dir: t.TempDir(), kafka: a.kafka, late: new(atomic.Bool), addr: a.addr, extra: conf(2)}
 	a.hurry, b.hurry = true, true
 	return a, b
 }
@@ -277,7 +278,7 @@ func TestClone(t *testing.T) {
 	a, b := newPair(t, "")
 	b.pairWith(a)
 	a.end()
-	c := &site{t: t, dir: a.imageOf(), kafka: a.kafka, addr: a.addr, hurry: true}
+	c := &site{t: t, dir: a.imageOf(), kafka: a.kafka, late: new(atomic.Bool), addr: a.addr, hurry: true}
 	c.extra = strings.Replace(b.extra, ".2:7882", ".3:7882", 1)
 	a.start()
 	c.start()

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -17,7 +18,7 @@ import (
 // SIGKILL leaves, and ends the old one. Nothing may be under way.
 func (s *site) killed() *site {
 	s.t.Helper()
-	next := &site{t: s.t, dir: s.t.TempDir(), kafka: s.kafka, addr: s.addr, extra: s.extra}
+	next := &site{t: s.t, dir: s.t.TempDir(), kafka: s.kafka, late: new(atomic.Bool), addr: s.addr, extra: s.extra}
 	err := filepath.WalkDir(s.dir, func(path string, e fs.DirEntry, err error) error {
 		to := filepath.Join(next.dir, strings.TrimPrefix(path, s.dir))
 		switch {

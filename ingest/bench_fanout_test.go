@@ -49,6 +49,10 @@ func (l *memoryLog) Append(r *record.Record, t tributary.Ticket) (tributary.LSN,
 	return l.nullLog.Append(r, t)
 }
 
+func (l *memoryLog) AppendAll(rs []record.Record, ts []tributary.Ticket) (int, error) {
+	return appendEach(l, rs, ts)
+}
+
 // Read is asked for what is durable alone.
 func (l *memoryLog) Read(_ context.Context, _ tributary.LedgerID, from tributary.LSN, maxBytes int) (record.Chunk, error) {
 	l.mu.Lock()

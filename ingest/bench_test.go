@@ -32,6 +32,10 @@ func (l *nullLog) Append(_ *record.Record, t tributary.Ticket) (tributary.LSN, e
 	return l.next - 1, nil
 }
 
+func (l *nullLog) AppendAll(rs []record.Record, ts []tributary.Ticket) (int, error) {
+	return appendEach(l, rs, ts)
+}
+
 func (l *nullLog) run(ctx context.Context, d *Door, flush time.Duration) {
 	var group []tributary.Ticket
 	tick := time.NewTicker(flush)

@@ -25,17 +25,12 @@ func (d *Door) Committed(ledger tributary.LedgerID, base tributary.LSN, tickets 
 	for i := range tickets {
 		t := &tickets[i]
 		switch owner := t.Owner.(type) {
+		case *routed:
+			if tagKind(t.Tag) != kindQuiet {
+				d.settleOne(owner.conn, t.Tag, err)
+			}
 		case *conn:
-			d.touch(owner)
-			owner.answered++
-			if k := tagKind(t.Tag); k == kindNoted || k == kindReceived {
-				owner.noted++
-			}
-			if err != nil {
-				d.giveUp(owner, t.Tag)
-			} else {
-				d.answer(owner, t.Tag)
-			}
+			d.settleOne(owner, t.Tag, err)
 		case cleanup:
 			if err == nil {
 				d.q2.cleaned(owner.client)
@@ -55,7 +50,8 @@ func (d *Door) Committed(ledger tributary.LedgerID, base tributary.LSN, tickets 
 	if err == nil {
 		next := base + tributary.LSN(len(tickets))
 		if fan&tagFan != 0 {
-			d.out.want(ledger, base, next) // before advance: a snapshot must not be ahead of the delivery
+			d.heard = hear(d.heard[:0], tickets)
+			d.out.want(ledger, base, next, d.heard) // before advance: a snapshot must not be ahead of the delivery
 		}
 		d.q2.advance(ledger, next)
 		for qos, n := range logged {
@@ -73,6 +69,20 @@ func (d *Door) Committed(ledger tributary.LedgerID, base tributary.LSN, tickets 
 	select {
 	case d.committed <- struct{}{}:
 	default:
+	}
+}
+
+// settleOne notes that a record of c is no longer pending.
+func (d *Door) settleOne(c *conn, t uint64, err error) {
+	d.touch(c)
+	c.answered++
+	if k := tagKind(t); k == kindNoted || k == kindReceived {
+		c.noted++
+	}
+	if err != nil {
+		d.giveUp(c, t)
+	} else {
+		d.answer(c, t)
 	}
 }
 

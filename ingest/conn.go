@@ -10,7 +10,6 @@ import (
 	"github.com/tributary-edge/tributary/ingest/auth"
 	"github.com/tributary-edge/tributary/ingest/gate"
 	"github.com/tributary-edge/tributary/ingest/packet"
-	"github.com/tributary-edge/tributary/log/record"
 )
 
 var (
@@ -48,11 +47,9 @@ type conn struct {
 	connectBy time.Time // the deadline before the CONNECT
 	deadline  time.Time // the read deadline that is set after it
 	patient   bool      // the deadline for the CONNECT was replaced, by that or by none
-	rec       record.Record
-	pidBytes  [2]byte
-	written   [8]byte
-	scratch   []byte
+	taken     *intake   // nil: nothing that is not appended
 	routes    map[string]*routed
+	latest    *routed  // of the last message
 	aliases   [][]byte // topic by alias, index alias-1
 	rate      bucket
 	recent    *recent // QoS 1 messages
@@ -104,6 +101,9 @@ func (c *conn) read() ([]byte, error) {
 		frame, err := c.in.next()
 		if frame != nil || err != nil {
 			return frame, err
+		}
+		if !c.door.appendTaken(c) {
+			return nil, errStopped
 		}
 		if c.in.boundary() {
 			c.extendDeadline()
@@ -176,38 +176,6 @@ func (c *conn) isStopping() bool {
 	return c.stopping
 }
 
-// enter takes a place for one more QoS 1 or 2 message. Above the receive
-// maximum it returns false for MQTT 5, where that is the client's mistake
-// (3.3.4); MQTT 3.1.1 has no such rule, so there it waits, and the reader
-// with it, and returns false only when the connection is to stop.
-func (c *conn) enter() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.v5 {
-		if c.quota >= c.max {
-			c.setCode(packet.CodeReceiveMaximum)
-			return false
-		}
-		c.quota++
-	} else {
-		for c.open-c.noting >= c.max && !c.stopping {
-			c.cond.Wait()
-		}
-		if c.stopping {
-			return false
-		}
-	}
-	c.open++
-	return true
-}
-
-// enterControl is enter for a control record, which takes no place.
-func (c *conn) enterControl() {
-	c.mu.Lock()
-	c.open++
-	c.mu.Unlock()
-}
-
 // enterNote is enter for a record about the session.
 func (c *conn) enterNote() {
 	c.mu.Lock()
@@ -221,15 +189,6 @@ func (c *conn) leaveNote() {
 	c.mu.Lock()
 	c.open--
 	c.noting--
-	c.cond.Broadcast()
-	c.mu.Unlock()
-}
-
-// leave gives back what enter took, for a record that was not appended.
-func (c *conn) leave(places int) {
-	c.mu.Lock()
-	c.open--
-	c.quota = max(0, c.quota-places)
 	c.cond.Broadcast()
 	c.mu.Unlock()
 }

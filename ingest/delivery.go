@@ -35,6 +35,7 @@ type job struct {
 	from, to tributary.LSN
 	other    bool             // another gateway writes the ledger:
 	writer   tributary.NodeID // this one
+	heard    []heard          // what is known of the records from on, all of them; empty: nothing, as of other
 	do       func()
 }
 
@@ -67,6 +68,7 @@ type delivery struct {
 
 	mu       sync.Mutex // guards what follows
 	jobs     []job      // in order; stretches of a ledger do not overlap
+	heard    int        // of all jobs
 	woken    []*subscriber
 	others   map[tributary.LedgerID]*other
 	unplaced []tributary.LedgerID // of others: something was offered that the log does not know of
@@ -80,17 +82,30 @@ func newDelivery(d *Door) *delivery {
 }
 
 // want asks for the records from (included) to (excluded) of a ledger to be
-// given to subscribers. Calls come in the order of ledgers and LSNs. It does not
-// wait.
-func (o *delivery) want(ledger tributary.LedgerID, from, to tributary.LSN) {
+// given to subscribers; known is what is known of them, or empty. Calls come in the
+// order of ledgers and LSNs. It does not wait, and keeps nothing of known.
+func (o *delivery) want(ledger tributary.LedgerID, from, to tributary.LSN, known []heard) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if n := len(o.jobs); n > 0 && o.jobs[n-1].do == nil && o.jobs[n-1].ledger == ledger && (o.jobs[n-1].to == from || n >= maxJobs) {
-		o.jobs[n-1].to = to // when there are too many, what lies between is delivered as well
-	} else {
-		o.jobs = append(o.jobs, job{ledger: ledger, from: from, to: to})
+	defer signal(o.news)
+	if o.heard+len(known) > maxHeard {
+		known = nil
 	}
-	signal(o.news)
+	if n := len(o.jobs); n > 0 && o.jobs[n-1].do == nil && o.jobs[n-1].ledger == ledger {
+		last := &o.jobs[n-1]
+		switch {
+		case n >= maxJobs: // what lies between is delivered as well
+			o.heard -= len(last.heard)
+			last.heard, last.to = nil, to
+			return
+		case last.to == from && (len(last.heard) > 0) == (len(known) > 0):
+			o.heard += len(known)
+			last.heard, last.to = append(last.heard, known...), to
+			return
+		}
+	}
+	o.heard += len(known)
+	o.jobs = append(o.jobs, job{ledger: ledger, from: from, to: to, heard: append([]heard(nil), known...)})
 }
 
 // do asks for f to be called behind everything that was asked for so far.
@@ -162,6 +177,8 @@ func (o *delivery) step() bool {
 	switch {
 	case j.do != nil:
 		j.do()
+	case len(j.heard) > 0:
+		next = o.tell(&j)
 	case j.from < j.to:
 		next = o.deliver(&j)
 	default:
@@ -171,6 +188,10 @@ func (o *delivery) step() bool {
 	o.sendTouched()
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if done := min(int(next-j.from), len(o.jobs[0].heard)); done > 0 {
+		o.heard -= done
+		o.jobs[0].heard = o.jobs[0].heard[done:]
+	}
 	if o.jobs[0].from = next; j.do != nil || next >= o.jobs[0].to {
 		o.jobs[0] = job{}
 		o.jobs = o.jobs[1:]
@@ -182,11 +203,7 @@ func (o *delivery) step() bool {
 func (o *delivery) deliver(j *job) tributary.LSN {
 	chunk, err := o.pages.next(o.ctx, j)
 	if err != nil {
-		if o.ctx.Err() == nil {
-			o.door.stat.fanoutError.Add(1)
-			o.door.opt.Logger.Warn("local subscribers miss messages that could not be read back; what goes to Kafka is not touched by this",
-				"from", j.from, "to", j.to, "error", err)
-		}
+		o.unread(j.from, j.to, err)
 		if o.offered = false; j.other {
 			o.passedOther(j.ledger, j.to)
 		}
@@ -230,6 +247,15 @@ func (o *delivery) passed(j *job, next tributary.LSN) {
 	}
 }
 
+// unread counts records that could not be read back.
+func (o *delivery) unread(from, to tributary.LSN, err error) {
+	if o.ctx.Err() == nil {
+		o.door.stat.fanoutError.Add(1)
+		o.door.opt.Logger.Warn("local subscribers miss messages that could not be read back; what goes to Kafka is not touched by this",
+			"from", from, "to", to, "error", err)
+	}
+}
+
 // give gives one record to all who subscribed to its topic.
 func (o *delivery) give(ledger tributary.LedgerID, e *record.Entry, now time.Time) {
 	name := e.Header(headerTopic)
@@ -248,7 +274,7 @@ func (o *delivery) spread(ledger tributary.LedgerID, name []byte, e *record.Entr
 	if len(found.Matches) == 0 && len(found.Groups) == 0 {
 		return
 	}
-	m := outgoing{ledger: ledger, entry: e, retain: e.Header(headerRetain) != nil}
+	m := outgoing{ledger: ledger, lsn: e.LSN, entry: e, retain: e.Header(headerRetain) != nil}
 	if !m.open(now) {
 		return
 	}
@@ -300,7 +326,7 @@ func (o *delivery) giveOne(m *outgoing, to *topic.Match[*subscriber]) {
 		!o.door.opt.Guard.Allows(s.User, s.Client, auth.Read, m.topic()):
 		return
 	case qos > 0:
-		dropped := s.Offer(session.Message{Ledger: m.ledger, LSN: m.entry.LSN, QoS: qos, Retain: m.retain && to.RetainAsPublished, IDs: to.IDs})
+		dropped := s.Offer(session.Message{Ledger: m.ledger, LSN: m.lsn, QoS: qos, Retain: m.retain && to.RetainAsPublished, IDs: to.IDs})
 		o.door.stat.queueLost.Add(uint64(dropped))
 		o.offered = true
 		if c != nil {

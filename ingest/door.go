@@ -6,10 +6,11 @@
 // in, newcomer.go a few at a time; input.go, output.go and flush.go are the socket,
 // cut into packets, with writes that never block; serve.go reads a connection to its end, connect.go and
 // session.go give it its session, recheck.go ends what new rules do not let in;
-// publish.go takes a PUBLISH to the log and committed.go answers it; qos2.go and
-// qos2_replay.go remember packet ids; headers.go and outgoing.go turn a message
-// into a record and back; delivery.go reads what is durable and gives it to
-// subscribers, and shared.go chooses among the members of a shared subscription.
+// publish.go takes a PUBLISH up, intake.go takes what came with it to the log, and
+// committed.go answers; qos2.go and qos2_replay.go remember packet ids; headers.go and
+// outgoing.go turn a message into a record and back; delivery.go gives what is durable
+// to subscribers, by what heard.go knows of it or by reading it, and shared.go chooses
+// among the members of a shared subscription.
 package ingest
 
 import (
@@ -38,6 +39,10 @@ type Appender interface {
 	// appended; any other error, that the log has failed for good. For every
 	// record appended, the log passes t to Committed once.
 	Append(r *record.Record, t tributary.Ticket) (tributary.LSN, error)
+	// AppendAll is Append for each of rs with its place in ts, in order. It returns how
+	// many were appended; with less than all, why not the next one, and it has not
+	// tried those behind.
+	AppendAll(rs []record.Record, ts []tributary.Ticket) (int, error)
 }
 
 // A Reader reads what is durable.
@@ -226,6 +231,7 @@ type Door struct {
 	rechecked atomic.Int64  // when Recheck was called last, in ns since 1970; 0: never
 	unsent    atomic.Int64  // bytes that clients have left unread, of all connections
 	dirty     []*conn       // touched by Committed alone: who has answers to send
+	heard     []heard       // the same: what is known of a group
 
 	flusher  flusher
 	barriers barriers

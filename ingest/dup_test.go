@@ -94,6 +94,10 @@ func (l *hastyLog) Append(r *record.Record, t tributary.Ticket) (tributary.LSN, 
 	return lsn, err
 }
 
+func (l *hastyLog) AppendAll(rs []record.Record, ts []tributary.Ticket) (int, error) {
+	return appendEach(l, rs, ts)
+}
+
 // A group may have failed before its message is remembered.
 func TestResentAfterAnEarlyFailure(t *testing.T) {
 	versions(t, func(t *testing.T, v5 bool) {

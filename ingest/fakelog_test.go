@@ -79,6 +79,23 @@ func (l *fakeLog) Append(r *record.Record, t tributary.Ticket) (tributary.LSN, e
 	return e.LSN, nil
 }
 
+func (l *fakeLog) AppendAll(rs []record.Record, ts []tributary.Ticket) (int, error) {
+	return appendEach(l, rs, ts)
+}
+
+// appendEach is AppendAll for a log that has no better way.
+func appendEach(l interface {
+	Append(*record.Record, tributary.Ticket) (tributary.LSN, error)
+}, rs []record.Record, ts []tributary.Ticket,
+) (int, error) {
+	for i := range rs {
+		if _, err := l.Append(&rs[i], ts[i]); err != nil {
+			return i, err
+		}
+	}
+	return len(rs), nil
+}
+
 // commit makes everything appended so far one durable group, or a failed one.
 func (l *fakeLog) commit(err error) {
 	l.mu.Lock()

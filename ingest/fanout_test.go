@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -186,14 +187,15 @@ func TestUnreadAcks(t *testing.T) {
 // skips that and nothing else.
 func TestFanoutSpans(t *testing.T) {
 	f := &delivery{wake: make(chan struct{}, 1)}
-	f.want(fakeLedger, 0, 5)
-	f.want(fakeLedger, 5, 7)
-	f.want(fakeLedger, 9, 10)
-	if want := []job{{ledger: fakeLedger, from: 0, to: 7}, {ledger: fakeLedger, from: 9, to: 10}}; !reflect.DeepEqual(f.jobs, want) {
+	f.want(fakeLedger, 0, 5, nil)
+	f.want(fakeLedger, 5, 7, nil)
+	f.want(fakeLedger, 9, 10, nil)
+	want := []job{{ledger: fakeLedger, from: 0, to: 7}, {ledger: fakeLedger, from: 9, to: 10}}
+	if !slices.EqualFunc(f.jobs, want, func(a, b job) bool { return a.ledger == b.ledger && a.from == b.from && a.to == b.to }) {
 		t.Errorf("jobs %v, want %v", f.jobs, want)
 	}
 	for i := range tributary.LSN(3 * maxJobs) {
-		f.want(fakeLedger, 20+2*i, 21+2*i)
+		f.want(fakeLedger, 20+2*i, 21+2*i, nil)
 	}
 	if n := len(f.jobs); n != maxJobs || f.jobs[n-1].to != 19+6*maxJobs {
 		t.Errorf("%d jobs up to %v", n, f.jobs[n-1])

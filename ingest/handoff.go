@@ -23,19 +23,26 @@ type Arrival struct {
 	Epoch    uint64     // of the session: its records carry it, if it is not 0
 	Flags    mark.Flags // that all of them carry
 	Doubtful bool       // a gateway did not answer: a QoS 2 message that is sent again may be there twice
-	Known    []Known    // QoS 2 messages that others took, and the client has not released
-	Gone     []uint16   // packet ids that this gateway took, and that were released, or used anew, at another one
+	Known    []Known    // QoS 2 messages that others, or earlier processes, took, and the client has not released
+	Gone     []Gone     // packet ids that this gateway took, and that were released, or used anew, at another one
 	// Decide says whether a Known message is to be taken again, because nobody has it any
 	// more; if not, it is safe. It waits until that is known, or returns ctx's error.
 	Decide func(ctx context.Context, k *Known) (again bool, err error)
 }
 
-// Known is a QoS 2 message that another gateway took.
+// Gone is a packet id that is over here, with the session of that epoch.
+type Gone struct {
+	PacketID uint16
+	Epoch    uint64
+}
+
+// Known is a QoS 2 message that another gateway took, or this one before its start.
 type Known struct {
 	PacketID uint16
 	Ledger   tributary.LedgerID
 	LSN      tributary.LSN
 	Sum      uint64 // of the message: see mark.Sum
+	Here     bool   // this gateway has it, and perhaps no other
 }
 
 // An arrived is the hand-off of a connection.
@@ -46,7 +53,6 @@ type arrived struct {
 	cancel context.CancelFunc
 	known  map[uint16]Known // that the client has not sent again
 	count  uint64           // records of this session
-	stamp  [mark.StampBytes]byte
 }
 
 var errNoHandoff = &packet.Error{Code: packet.CodeServerBusy, Packet: "CONNECT", What: "the other gateways of the site could not be asked"}
@@ -107,17 +113,20 @@ func (d *Door) adopt(c *conn) {
 	if c.arrived == nil {
 		return
 	}
-	for _, id := range c.arrived.Gone {
-		if !d.q2.lose(c.id, id) {
+	for _, g := range c.arrived.Gone {
+		if !d.q2.lose(c.id, g.PacketID) {
 			continue
 		}
-		r := controlRecord(keyRelease, releaseValue(nil, id, c.epoch(), c.id))
+		// Not with the epoch of this session: what a later one took under the id is not over.
+		r := controlRecord(keyRelease, releaseValue(nil, g.PacketID, g.Epoch, c.id))
 		if err := d.append(&r, tributary.Ticket{Owner: d, Tag: tag(kindNoted, 0, 0)}); err != nil {
 			d.opt.Logger.Warn("the end of a QoS 2 packet id could not be logged; it may be known again after a restart", "client", c.id, "error", err)
 		}
 	}
-	for id := range c.arrived.known {
-		d.q2.adopt(c.id, id)
+	for id, k := range c.arrived.known {
+		if !k.Here { // what this gateway took it knows
+			d.q2.adopt(c.id, id)
+		}
 	}
 }
 
@@ -130,11 +139,14 @@ func (c *conn) hasKnown() bool { return c.arrived != nil && len(c.arrived.known)
 func (d *Door) resent(c *conn, m *message) (done, goesOn bool) {
 	a := c.arrived
 	k, is := a.known[m.pid]
-	if !is {
+	if !is || k.Here {
 		return false, true
 	}
 	delete(a.known, m.pid)
 	again := true
+	if !d.appendTaken(c) { // what came before does not wait for the answer
+		return true, false
+	}
 	if m.dup && k.Sum == mark.Sum(m.topic, m.payload) {
 		var err error
 		if again, err = a.Decide(a.ctx, &k); err != nil {
@@ -152,9 +164,26 @@ func (d *Door) resent(c *conn, m *message) (done, goesOn bool) {
 	return true, true
 }
 
-// stampOf returns the stamp of the next record of the session, good until the next
-// call; nil: it has none.
-func (c *conn) stampOf(m *message) []byte {
+// hasCopies waits until a message may be acknowledged that is sent again and is in the log
+// here, if it was taken before this process: nobody has counted its copies (R11). It
+// returns false when the reader is to stop.
+func (d *Door) hasCopies(c *conn, pid uint16) bool {
+	if !c.hasKnown() {
+		return true
+	}
+	k := c.arrived.known[pid]
+	if !k.Here {
+		return true
+	}
+	if _, err := c.arrived.Decide(c.arrived.ctx, &k); err != nil {
+		return false
+	}
+	delete(c.arrived.known, pid)
+	return true
+}
+
+// stampOf appends the stamp of the next record of the session to b; nil: it has none.
+func (c *conn) stampOf(m *message, b []byte) []byte {
 	a := c.arrived
 	if a == nil || a.Epoch == 0 {
 		return nil
@@ -164,7 +193,7 @@ func (c *conn) stampOf(m *message) []byte {
 	if m.twice || m.qos == 2 && m.dup && a.Doubtful {
 		s.Flags |= mark.TwicePossible
 	}
-	return s.Append(a.stamp[:0])
+	return s.Append(b)
 }
 
 // Yield ends the connections of clients that another gateway lets in. It returns nil

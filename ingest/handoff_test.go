@@ -210,13 +210,52 @@ func TestReleasedElsewhere(t *testing.T) {
 		c.want(0x50, 2, 0, 5)
 		_ = c.nc.Close()
 		synctest.Wait()
-		f.arrival = Arrival{Epoch: 9, Gone: []uint16{5, 6}}
+		f.arrival = Arrival{Epoch: 9, Gone: []Gone{{5, 1}, {6, 1}}}
 		c = pipe(t, d).enter(kept("dev", true))
 		c.publish(2, 5, "t", "n")
 		synctest.Wait()
 		l.commit(nil)
 		c.want(0x50, 2, 0, 5)
 		if got := l.payloads(); got != "m [qos2.release] n" {
+			t.Errorf("log has %q", got)
+		}
+		if end, err := mark.ParseRelease(l.records()[1].Value); err != nil || end.Epoch != 1 {
+			t.Errorf("%+v, %v: over is what the first session took", end, err)
+		}
+	})
+}
+
+// I1 (R11): what was logged before a start, and perhaps has no copy, is acknowledged when it
+// is sent again, but not before that is known; and it is not logged again.
+func TestResentAfterAStartWaitsForCopies(t *testing.T) {
+	decided := make(chan struct{})
+	f := &fakeHandoff{}
+	bubble(t, moving(f), func(t *testing.T, d *Door, l *fakeLog) {
+		decided = make(chan struct{})
+		c := pipe(t, d).enter(kept("dev", true))
+		c.publish(2, 5, "t", "m")
+		synctest.Wait()
+		l.commit(nil)
+		c.want(0x50, 2, 0, 5)
+		f.arrival = Arrival{Epoch: 2, Known: []Known{{PacketID: 5, Here: true}}, Decide: func(ctx context.Context, _ *Known) (bool, error) {
+			select {
+			case <-decided:
+				return false, nil
+			case <-ctx.Done():
+				return false, ctx.Err()
+			}
+		}}
+		again := pipe(t, d).enter(kept("dev", true)) // as after a start: the door knows the packet id
+		again.send(publishPacket(true, 2<<1|8, 5, "t", "m")...)
+		again.wantNothing()
+		l.commit(nil) // what is noted of the session
+		again.wantNothing()
+		close(decided)
+		again.want(0x50, 2, 0, 5)
+		again.send(publishPacket(true, 2<<1|8, 5, "t", "m")...)
+		again.want(0x50, 2, 0, 5)
+		synctest.Wait()
+		if got := l.payloads(); got != "m" {
 			t.Errorf("log has %q", got)
 		}
 	})

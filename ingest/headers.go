@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"bytes"
 	"encoding/binary"
 	"strconv"
 	"strings"
@@ -8,6 +9,7 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 
 	"github.com/tributary-edge/tributary/ingest/auth"
+	"github.com/tributary-edge/tributary/ingest/packet"
 	"github.com/tributary-edge/tributary/log/mark"
 	"github.com/tributary-edge/tributary/log/record"
 )
@@ -43,9 +45,10 @@ var qosValue = [3][]byte{{'0'}, {'1'}, {'2'}}
 type routed struct {
 	Destination
 
+	conn       *conn
 	topic      []byte
 	deadReason []byte // nil: it has a route
-	allowed    bool   // the client may publish to it, by the rules of that generation
+	refused    byte   // why the client may not publish to it, by the rules of that generation; 0: it may
 	generation uint64
 }
 
@@ -57,12 +60,25 @@ const (
 
 // route asks the router where the topic goes, once per topic as a rule.
 func (c *conn) route(name []byte) *routed {
-	if r := c.routes[string(name)]; r != nil && r.generation == c.door.opt.Guard.Generation() {
+	generation := c.door.opt.Guard.Generation()
+	if r := c.latest; r != nil && r.generation == generation && bytes.Equal(r.topic, name) {
 		return r
 	}
-	topic := string(name)
-	r := &routed{topic: []byte(topic), generation: c.door.opt.Guard.Generation()}
-	if r.allowed = c.door.opt.Guard.Allows(c.user, c.id, auth.Write, topic); !r.allowed {
+	r := c.routes[string(name)]
+	if r == nil || r.generation != generation {
+		r = c.findRoute(string(name), generation)
+	}
+	c.latest = r
+	return r
+}
+
+func (c *conn) findRoute(topic string, generation uint64) *routed {
+	r := &routed{conn: c, topic: []byte(topic), generation: generation}
+	if r.refused = c.door.topicCode(r.topic); r.refused != 0 {
+		return r
+	}
+	if !c.door.opt.Guard.Allows(c.user, c.id, auth.Write, topic) {
+		r.refused = packet.CodeNotAuthorized
 		c.tellDenied("publish to", topic)
 	}
 	var err error
@@ -90,47 +106,52 @@ func (c *conn) tellDenied(what, topic string) {
 		return
 	}
 	c.told = true
-	c.door.opt.Logger.Warn("the access rules do not let a client "+what+" a topic; it is not told again for this connection", "client", c.id, "user", c.user, "topic", topic)
+	c.door.opt.Logger.Warn("the access rules deny a client a topic; the next denials of this connection are not told", "wants_to", what, "client", c.id, "user", c.user, "topic", topic)
 }
 
-// fill makes c.rec the record of a message, without a time: the log's clock
-// says. It is good until the next call.
-func (c *conn) fill(m *message, logsPacketID bool) *record.Record {
-	r := c.route(m.topic)
-	h := append(c.rec.Headers[:0],
-		record.Header{Key: headerTopic, Value: r.topic},
+// values are what headers of a record point to that are of this record alone.
+type values struct {
+	pid     [2]byte
+	stamp   [mark.StampBytes]byte
+	written [8]byte
+}
+
+// fill makes r the record of a message, without a time: the log's clock says. It
+// uses the array of r.Headers again, and v for as long as the record is needed.
+func (c *conn) fill(r *record.Record, m *message, to *routed, v *values, logsPacketID bool) {
+	h := append(r.Headers[:0],
+		record.Header{Key: headerTopic, Value: to.topic},
 		record.Header{Key: headerClientID, Value: c.idBytes},
 		record.Header{Key: headerQoS, Value: qosValue[m.qos]})
 	if m.retain {
 		h = append(h, record.Header{Key: headerRetain, Value: qosValue[1]})
 		if w := c.door.out.kept.stamps; w != nil {
-			binary.BigEndian.PutUint64(c.written[:], w.clock.now())
-			h = append(h, record.Header{Key: headerWritten, Value: c.written[:]})
+			binary.BigEndian.PutUint64(v.written[:], w.clock.now())
+			h = append(h, record.Header{Key: headerWritten, Value: v.written[:]})
 		}
 	}
-	if stamp := c.stampOf(m); stamp != nil {
+	if stamp := c.stampOf(m, v.stamp[:0]); stamp != nil {
 		h = append(h, record.Header{Key: headerStamp, Value: stamp})
 	}
 	if logsPacketID {
-		binary.BigEndian.PutUint16(c.pidBytes[:], m.pid)
-		h = append(h, record.Header{Key: headerPacketID, Value: c.pidBytes[:]})
+		binary.BigEndian.PutUint16(v.pid[:], m.pid)
+		h = append(h, record.Header{Key: headerPacketID, Value: v.pid[:]})
 	}
-	if r.deadReason != nil {
-		h = append(h, record.Header{Key: headerDeadReason, Value: r.deadReason})
+	if to.deadReason != nil {
+		h = append(h, record.Header{Key: headerDeadReason, Value: to.deadReason})
 		c.door.stat.deadLettered.Add(1)
 	}
 	if m.props != nil {
 		h = appendProperties(h, m.props)
 	}
-	c.rec = record.Record{
-		Stream:  r.Stream,
-		Key:     r.Key,
+	*r = record.Record{
+		Stream:  to.Stream,
+		Key:     to.Key,
 		Value:   m.payload,
 		Headers: h,
-		Urgent:  r.Urgent,
-		Alarm:   r.Alarm,
+		Urgent:  to.Urgent,
+		Alarm:   to.Alarm,
 	}
-	return &c.rec
 }
 
 // appendProperties adds what MQTT 5 sends along with a message.

@@ -143,7 +143,7 @@ func (d *Door) pass(c *conn, bytes int) bool {
 		return false
 	}
 	d.stat.slowed.Add(1)
-	return c.pause(time.Duration(wait * float64(time.Second)))
+	return d.appendTaken(c) && c.pause(time.Duration(wait*float64(time.Second)))
 }
 
 // pause waits, and returns false at once when the connection is to stop.

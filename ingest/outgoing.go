@@ -16,6 +16,7 @@ import (
 // An outgoing is a record on its way to subscribers.
 type outgoing struct {
 	ledger tributary.LedgerID
+	lsn    tributary.LSN
 	entry  *record.Entry
 	retain bool // it was published with RETAIN
 

@@ -30,6 +30,7 @@ func TestDroppedStaysDropped(t *testing.T) {
 				}
 			}
 			publish(1, 2)
+			synctest.Wait() // the first is in flight
 			if save {
 				n.save()
 			}

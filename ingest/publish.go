@@ -22,13 +22,15 @@ type message struct {
 	props   *packets.Properties // of MQTT 5; nil: none
 }
 
-// Tickets. The owner is the *conn that has a record answered, a cleanup, or
-// the *Door for what needs no answer. The tag says what the record is:
+// Tickets. The owner of a message is the *routed of its topic and connection, that
+// of other records the *conn that is to be answered, a cleanup, or the *Door for what
+// needs no answer. The tag says what the record is:
 //
 //	bits 0-15   packet id
 //	bits 16-18  kind
 //	bit  19     local subscribers want it
 //	bit  20     the log knows the packet id (QoS 2)
+//	bit  21     it is to be retained
 //	bits 32-63  which use of the packet id it is (QoS 2)
 const (
 	kindQuiet    = iota // QoS 0 or a will
@@ -43,6 +45,7 @@ const (
 const (
 	tagFan    = 1 << 19
 	tagLogged = 1 << 20
+	tagRetain = 1 << 21
 )
 
 func tag(kind int, pid uint16, seq uint32) uint64 {
@@ -54,63 +57,62 @@ func tagKind(t uint64) int { return int(t >> 16 & 7) }
 // A cleanup owns the ticket of the control record that ends a session.
 type cleanup struct{ client string }
 
-// publish takes a message to the log. It is called on the connection's
-// reader, so that the log's order is the order of arrival, and may block. It
-// returns false when the reader is to stop.
+// publish takes a message up, for appendTaken to take it to the log: so the log's
+// order is the order of arrival. It is called on the connection's reader, and may
+// block. It returns false when the reader is to stop.
 func (d *Door) publish(c *conn, m *message) bool {
-	d.stat.received[m.qos].Add(1)
-	d.stat.bytes.Add(uint64(len(m.payload)))
-	if code := d.topicCode(m.topic); code != 0 {
-		return d.refuse(c, m, code)
-	}
-	if !c.route(m.topic).allowed {
-		return d.refuse(c, m, packet.CodeNotAuthorized)
+	b := c.taking()
+	b.received[m.qos]++
+	b.bytes += uint64(len(m.payload))
+	to := c.route(m.topic)
+	if to.refused != 0 {
+		return d.refuse(c, m.qos, m.pid, to.refused)
 	}
 	if m.retain && len(m.payload) > 0 && d.out.kept.fullFor(m.topic) {
-		return d.refuse(c, m, packet.CodeQuotaExceeded)
+		return d.refuse(c, m.qos, m.pid, packet.CodeQuotaExceeded)
 	}
 	switch m.qos {
 	case 0:
-		return d.publish0(c, m)
+		return d.publish0(c, m, to)
 	case 1:
-		return d.publish1(c, m)
+		return d.publish1(c, m, to)
 	default:
-		return d.publish2(c, m)
+		return d.publish2(c, m, to)
 	}
 }
 
-func (d *Door) publish0(c *conn, m *message) bool {
-	t := tributary.Ticket{Owner: d, Tag: tag(kindQuiet, 0, 0) | d.wantFan(m.retain)}
-	if err := d.append(c.fill(m, false), t); err != nil {
-		return d.refuse(c, m, d.failure(err))
+func (d *Door) publish0(c *conn, m *message, to *routed) bool {
+	b := d.place(c)
+	if b == nil {
+		return false
 	}
+	c.fill(&b.records[b.n], m, to, &b.values[b.n], false)
+	b.add(tributary.Ticket{Owner: to, Tag: tag(kindQuiet, 0, 0) | retainFan(m)})
 	return true
 }
 
-func (d *Door) publish1(c *conn, m *message) bool {
-	r := c.fill(m, true)
+func (d *Door) publish1(c *conn, m *message, to *routed) bool {
+	if m.dup && !d.appendTaken(c) {
+		return false
+	}
+	b := d.place(c)
+	if b == nil {
+		return false
+	}
+	r := &b.records[b.n]
+	c.fill(r, m, to, &b.values[b.n], true)
 	p := d.recents.fingerprint(r)
 	if m.dup && d.again(c, p) {
 		d.stat.resent.Add(1)
 		c.send(packet.TypePuback<<4, 2, byte(m.pid>>8), byte(m.pid))
 		return true
 	}
-	if !c.enter() {
-		return d.overWindow(c)
-	}
-	t := tributary.Ticket{Owner: c, Tag: tag(kindPuback, m.pid, 0) | d.wantFan(m.retain)}
-	d.recents.renew(c.recent)
-	if err := d.append(r, t); err != nil {
-		c.leave(1)
-		return d.refuse(c, m, d.failure(err))
-	}
-	if d.recents.valid(c.recent) { // or its group may have failed by now
-		c.recent.add(p, d.appended.Load())
-	}
+	b.prints[b.n] = p
+	b.add(tributary.Ticket{Owner: to, Tag: tag(kindPuback, m.pid, 0) | retainFan(m)})
 	return true
 }
 
-func (d *Door) publish2(c *conn, m *message) bool {
+func (d *Door) publish2(c *conn, m *message, to *routed) bool {
 	if c.hasKnown() {
 		if done, goesOn := d.resent(c, m); done {
 			return goesOn
@@ -123,30 +125,32 @@ func (d *Door) publish2(c *conn, m *message) bool {
 		return true
 	case q2Durable:
 		d.stat.resent.Add(1)
+		if !d.appendTaken(c) || !d.hasCopies(c, m.pid) {
+			return false
+		}
 		c.settle()
 		c.send(packet.TypePubrec<<4, 2, byte(m.pid>>8), byte(m.pid))
 		return true
 	case q2OverWindow:
+		_ = d.appendTaken(c) // what came before is no mistake
 		d.stat.window.Add(1)
 		c.stop(packet.CodeReceiveMaximum)
 		return false
 	case q2OverTotal:
-		return d.refuse(c, m, packet.CodeQuotaExceeded)
+		return d.refuse(c, m.qos, m.pid, packet.CodeQuotaExceeded)
 	case q2None, q2Releasing:
 	}
-	if !c.enter() {
-		d.q2.unpublish(c.id, m.pid, seq)
-		return d.overWindow(c)
+	t := tributary.Ticket{Owner: to, Tag: tag(kindPubrec, m.pid, seq) | retainFan(m)}
+	b := d.place(c)
+	if b == nil {
+		d.withdrawOne(c, t.Tag)
+		return false
 	}
-	t := tributary.Ticket{Owner: c, Tag: tag(kindPubrec, m.pid, seq) | d.wantFan(m.retain)}
 	if c.lasting {
 		t.Tag |= tagLogged
 	}
-	if err := d.append(c.fill(m, c.lasting), t); err != nil {
-		d.q2.unpublish(c.id, m.pid, seq)
-		c.leave(1)
-		return d.refuse(c, m, d.failure(err))
-	}
+	c.fill(&b.records[b.n], m, to, &b.values[b.n], c.lasting)
+	b.add(t)
 	return true
 }
 
@@ -162,6 +166,7 @@ func (d *Door) pubrel(c *conn, pid uint16) bool {
 		}
 		return true
 	case was == q2Pending: // before its PUBREC: MQTT 5, 4.3.3
+		_ = d.appendTaken(c)
 		c.stop(packet.CodeProtocolError)
 		return false
 	case was == q2Releasing: // PUBCOMP comes when the first one is durable
@@ -171,16 +176,14 @@ func (d *Door) pubrel(c *conn, pid uint16) bool {
 		c.send(packet.TypePubcomp<<4, 2, byte(pid>>8), byte(pid))
 		return true
 	}
-	c.scratch = releaseValue(c.scratch[:0], pid, c.epoch(), c.id)
-	c.rec = controlRecord(keyRelease, c.scratch)
-	c.enterControl()
-	err := d.append(&c.rec, tributary.Ticket{Owner: c, Tag: tag(kindRelease, pid, seq)})
-	if err != nil { // PUBCOMP has no code for it: the client must come back and release again
-		c.leave(0)
-		d.q2.unrelease(c.id, pid, seq)
-		c.stop(d.failure(err))
+	t := tributary.Ticket{Owner: c, Tag: tag(kindRelease, pid, seq)}
+	b := d.place(c)
+	if b == nil {
+		d.withdrawOne(c, t.Tag)
 		return false
 	}
+	b.release(pid, c.epoch(), c.id)
+	b.add(t)
 	return true
 }
 
@@ -236,29 +239,40 @@ func (d *Door) overWindow(c *conn) bool {
 // the next message would be taken for this one, acknowledged and lost. So
 // QoS 2 is refused that way only for want of room, and not after a group has
 // failed; else its connection ends, too, and the client keeps the message.
-func (d *Door) refuse(c *conn, m *message, code byte) bool {
+func (d *Door) refuse(c *conn, qos byte, pid uint16, code byte) bool {
 	d.stat.refused(code)
-	switch {
-	case m.qos == 0:
+	if qos == 0 {
 		return true
-	case !c.v5, m.qos == 2 && (code != packet.CodeQuotaExceeded || d.failed.Load()):
+	}
+	if !d.appendTaken(c) { // what came before is answered before
+		return false
+	}
+	if !c.v5 || qos == 2 && (code != packet.CodeQuotaExceeded || d.failed.Load()) {
 		c.stop(code)
 		return false
 	}
 	c.settle()
 	ack := byte(packet.TypePuback << 4)
-	if m.qos == 2 {
+	if qos == 2 {
 		ack = packet.TypePubrec << 4
 	}
-	c.send(ack, 3, byte(m.pid>>8), byte(m.pid), code)
+	c.send(ack, 3, byte(pid>>8), byte(pid), code)
 	return true
 }
 
-// wantFan returns tagFan when a local subscriber might want a message, or a
-// later one might, because it is to be retained.
-func (d *Door) wantFan(retain bool) uint64 {
-	if retain || d.out.tree.Len() != 0 {
+// wantFan returns tagFan when a local subscriber might want a message.
+func (d *Door) wantFan() uint64 {
+	if d.out.tree.Len() != 0 {
 		return tagFan
+	}
+	return 0
+}
+
+// retainFan returns tagFan and tagRetain when a later subscriber might want a
+// message, because it is to be retained.
+func retainFan(m *message) uint64 {
+	if m.retain {
+		return tagFan | tagRetain
 	}
 	return 0
 }

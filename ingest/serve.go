@@ -62,6 +62,7 @@ func (d *Door) serve(c *conn) (err error) {
 			err = errPanicked
 		}
 	}()
+	defer func() { _ = d.appendTaken(c) }() // what came before the end counts
 	if err := c.shakeHands(); err != nil {
 		return err
 	}
@@ -94,11 +95,13 @@ func (d *Door) take(c *conn, frame []byte) error {
 			return err
 		}
 		return d.takeAck(c, ack)
-	case packet.TypePingreq:
-		if len(frame) == 2 && frame[0] == packet.TypePingreq<<4 {
-			c.send(packet.TypePingresp<<4, 0)
-			return nil
-		}
+	}
+	if !d.appendTaken(c) {
+		return errStopped
+	}
+	if len(frame) == 2 && frame[0] == packet.TypePingreq<<4 {
+		c.send(packet.TypePingresp<<4, 0)
+		return nil
 	}
 	pk, err := packet.Parse(frame, c.version)
 	if err != nil {
@@ -177,6 +180,9 @@ func (d *Door) takeAck(c *conn, ack packet.Ack) error {
 	case packet.TypePubcomp:
 		c.sub.Pubcomp(ack.PacketID)
 	case packet.TypePubrec:
+		if !d.appendTaken(c) {
+			return errStopped
+		}
 		return d.pubrec(c, ack)
 	}
 	d.out.wakeUp(c.sub)

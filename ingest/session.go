@@ -79,9 +79,9 @@ func (d *Door) subscriberOf(s *session.Session) *subscriber {
 // note appends a control record on the empty stream for c, whose reader calls
 // it; settle waits until it is durable.
 func (d *Door) note(c *conn, event []byte, t uint64) error {
-	c.rec = controlRecord(session.EventKey, event)
+	r := controlRecord(session.EventKey, event)
 	c.enterNote()
-	err := d.append(&c.rec, tributary.Ticket{Owner: c, Tag: t})
+	err := d.append(&r, tributary.Ticket{Owner: c, Tag: t})
 	if err != nil {
 		c.leaveNote()
 	}

@@ -31,6 +31,10 @@ func (l *stuckLog) Append(r *record.Record, t tributary.Ticket) (tributary.LSN, 
 	return l.fakeLog.Append(r, t)
 }
 
+func (l *stuckLog) AppendAll(rs []record.Record, ts []tributary.Ticket) (int, error) {
+	return appendEach(l, rs, ts)
+}
+
 // U2: when a client connects again, nothing of its old connection is appended
 // after the new one's CONNACK. The old reader is caught inside Append, with
 // more messages in its buffers.

@@ -79,7 +79,7 @@ func (o *delivery) bequeath(mine map[share]bool, of *session.Message, now time.T
 		}
 		return
 	}
-	m := outgoing{ledger: of.Ledger, entry: e, retain: e.Header(headerRetain) != nil}
+	m := outgoing{ledger: of.Ledger, lsn: of.LSN, entry: e, retain: e.Header(headerRetain) != nil}
 	if !m.open(now) {
 		return
 	}

@@ -70,6 +70,17 @@ func (c *counters) refused(code byte) {
 	}
 }
 
+// took counts what was taken from a connection.
+func (c *counters) took(b *intake) {
+	for qos, n := range b.received {
+		if n > 0 {
+			c.received[qos].Add(n)
+		}
+	}
+	c.bytes.Add(b.bytes)
+	b.received, b.bytes = [3]uint64{}, 0
+}
+
 // Stats returns the counts. It may be called at any time.
 func (d *Door) Stats() Stats {
 	d.mu.Lock()

@@ -10,6 +10,7 @@ import (
 	"github.com/tributary-edge/tributary"
 	"github.com/tributary-edge/tributary/ingest/packet"
 	"github.com/tributary-edge/tributary/ingest/session"
+	"github.com/tributary-edge/tributary/log/record"
 )
 
 // A will is what is published for a client that goes without saying so.
@@ -146,7 +147,8 @@ func (d *Door) sendDelayedWills() {
 
 func (d *Door) sendWill(w *will) {
 	c := w.c
-	if !c.route(w.topic).allowed {
+	to := c.route(w.topic)
+	if to.refused != 0 {
 		d.stat.refused(0)
 		return
 	}
@@ -154,8 +156,10 @@ func (d *Door) sendWill(w *will) {
 		w.retain = false // those who are here now get it all the same
 		d.stat.refused(packet.CodeQuotaExceeded)
 	}
-	t := tributary.Ticket{Owner: d, Tag: tag(kindQuiet, 0, 0) | d.wantFan(w.retain)}
-	if err := d.append(c.fill(&w.message, false), t); err != nil {
+	var r record.Record
+	c.fill(&r, &w.message, to, &values{}, false)
+	t := tributary.Ticket{Owner: d, Tag: tag(kindQuiet, 0, 0) | d.wantFan() | retainFan(&w.message)}
+	if err := d.append(&r, t); err != nil {
 		d.stat.refused(d.failure(err))
 		d.opt.Logger.Warn("a will message is lost: the log did not take it", "client", c.id, "error", err)
 	}

@@ -22,14 +22,15 @@ import (
 // one counted copy survives, always, and nothing may be lost.
 //
 // Environment: NODES, ROUNDS (faults), DEVICES, RATE (messages a minute and
-// device), FREEZE (seconds: the longest that a gateway is away), ROAM (1: devices
-// change gateways), HANDOFF (1: devices stay in order, and QoS 2 is once, whatever
-// gateways they change to and whatever disk was rolled back), SEED.
+// device), FREEZE (seconds: the longest that a gateway is away), ROAM (0: devices
+// do not change gateways by themselves), HANDOFF (0: nobody asks for order, and QoS 2 once, over
+// the gateways that they change to and disks that were rolled back), SEED, and BREAK: a
+// build tag with which a promise is broken, and the lab must fail.
 func TestLab(t *testing.T) {
 	nodes, rounds := int(setting(t, "NODES", 3)), int(setting(t, "ROUNDS", 30))
 	devices, rate := int(setting(t, "DEVICES", 200)), setting(t, "RATE", 120)
 	freeze := setting(t, "FREEZE", 30)
-	roam, handOff := setting(t, "ROAM", 0), setting(t, "HANDOFF", 0)
+	roam, handOff := setting(t, "ROAM", 1), setting(t, "HANDOFF", 1)
 	seed := setting(t, "SEED", rand.Int64N(1_000_000))
 	if nodes < 2 || nodes >= mostGateways || freeze == 0 {
 		t.Fatalf("%d gateways: from 2 to %d are possible; they are away for %d s at most: 1 or more", nodes, mostGateways-1, freeze)
@@ -105,7 +106,7 @@ func newLab(t *testing.T, dir string, k *kafka, c labConfig) *lab {
 		t.Fatal(err)
 	}
 	l := &lab{labConfig: c, dir: dir, kafka: k, gateways: []*gateway{nil}, writers: map[string]string{}, began: time.Now()}
-	l.binary = build(t, dir, "cmd/tributary", "")
+	l.binary = build(t, dir, "cmd/tributary", os.Getenv("BREAK"))
 	for range c.nodes {
 		l.add(t)
 	}

@@ -43,6 +43,11 @@ type moment struct {
 	ending  bool
 }
 
+// has says whether all of some media are there; there may be more, of a gateway that has joined.
+func (m *moment) has(all claims) bool {
+	return !slices.ContainsFunc(all, func(c *medium) bool { return !slices.Contains(m.media, c) })
+}
+
 // moment returns that of now.
 func (h *host) moment() (m moment) {
 	h.site.mu.Lock()
@@ -74,7 +79,7 @@ func (o *oracle) acknowledged(r *reading, h *host, began moment) {
 	default:
 	}
 	r.claims = claims{began.media[0]}
-	steady := began.process == now.process && !now.short && !now.ending && began.shorts == now.shorts && !began.short && slices.Equal(began.media, now.media)
+	steady := began.process == now.process && !now.short && !now.ending && began.shorts == now.shorts && !began.short && now.has(began.media)
 	switch {
 	case !steady || h.site.copies == 0:
 	case len(now.media) == h.site.copies+1:

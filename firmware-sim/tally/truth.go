@@ -78,6 +78,12 @@ func (t *Truth) event(n int, e device.Event) error {
 	return nil
 }
 
+// Acked says whether a message was acknowledged.
+func (t *Truth) Acked(name string, seq uint64) bool {
+	m, _ := t.find(name, seq)
+	return m != nil && m.acked
+}
+
 // find returns a message, or nil if it was never sent, and the number of the
 // device, or -1.
 func (t *Truth) find(name string, seq uint64) (*sending, int) {

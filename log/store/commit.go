@@ -214,6 +214,7 @@ func (l *Log) write(b batch) error {
 		w.seg.sum.Add(&c.frame, &c.h)
 		if c.heals {
 			l.filled(c.id, c.h.Base, c.h.Next())
+			delete(l.healing, healing{c.id, c.h.Base})
 		}
 		l.stats.CopiedRecords += int64(c.h.Count)
 		l.stats.CopiedBytes += int64(len(c.padded))
@@ -317,7 +318,7 @@ func (l *Log) fail(cause error, b batch) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if rest, fits := l.behind(group.PageBytes); l.opt.Opening != nil && l.next == 0 && fits && rest >= 0 {
-		l.add(l.opt.Opening, tributary.Ticket{}) // the sooner it is there, the sooner the failed group counts as nothing
+		l.add(l.opt.Opening, tributary.Ticket{}, l.begun()) // the sooner it is there, the sooner the failed group counts as nothing
 	}
 	return nil
 }

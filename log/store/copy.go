@@ -100,27 +100,37 @@ func (l *Log) addCopy(c copying) {
 // in its place. For the rest it is like AppendCopy; the error that it is not missing
 // is ErrNotNext. A ledger that this node has written stays its own.
 func (l *Log) Heal(s *group.Sealed, done func(error)) error {
-	missing := func() bool {
-		return slices.ContainsFunc(l.Missing(), func(h Hole) bool { return h.Ledger == s.Ledger && h.From <= s.Base && s.Next() <= h.To })
-	}
 	padded, frame := s.Copy()
 	size := int64(len(padded))
 	if limit := l.capacity(); size > limit {
 		return &TooLargeError{Bytes: len(padded), Limit: int(limit)}
 	}
-	if !missing() {
-		return ErrNotNext
-	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if !l.lacks(s) {
+		return ErrNotNext
+	}
 	if err := l.waitForCopyRoom(size); err != nil {
 		return err
 	}
-	if slices.ContainsFunc(l.copies, func(c copying) bool { return c.id == s.Ledger && c.heals && c.h.Base == s.Base }) {
-		return ErrNotNext // it is on its way
+	if !l.lacks(s) { // somebody else has brought it meanwhile
+		return ErrNotNext
 	}
+	l.healing[healing{s.Ledger, s.Base}] = true
 	l.addCopy(copying{s.Ledger, s.Header, frame, padded, done, true})
 	return nil
+}
+
+// healing is a group that is on its way into a hole, until it is durable.
+type healing struct {
+	id   tributary.LedgerID
+	base tributary.LSN
+}
+
+// lacks says whether a group is missing, and not on its way either.
+func (l *Log) lacks(s *group.Sealed) bool {
+	missing := slices.ContainsFunc(l.missingLocked(), func(h Hole) bool { return h.Ledger == s.Ledger && h.From <= s.Base && s.Next() <= h.To })
+	return missing && !l.healing[healing{s.Ledger, s.Base}]
 }
 
 // continues returns nil if what h begins follows the copy.
@@ -285,6 +295,7 @@ func (l *Log) dropCopies() []copying {
 	l.copies, l.copyBytes = nil, 0
 	l.copiesOut += uint64(len(all))
 	clear(l.ends) // what is durable says where they end
+	clear(l.healing)
 	return all
 }
 

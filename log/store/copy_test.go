@@ -244,6 +244,72 @@ func TestHeal(t *testing.T) {
 	}
 }
 
+// What is on its way into a hole is not missing any more, also while it is being flushed:
+// two peers that give the same do not have it stored twice.
+func TestHealOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		owner := start(t, disktest.New(1<<30), Options{MaxBytes: 4 << 20})
+		d := disktest.New(1 << 30)
+		holder := start(t, d, Options{MaxBytes: 8 << 20})
+		id := owner.Ledger()
+		r, err := owner.Reader(id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		from := tributary.LSN(0)
+		for range 100 {
+			mustAppend(t, owner, 1000)
+			synctest.Wait()
+			from = copyAll(t, r, holder, from)
+		}
+		synctest.Wait()
+		holder.close(t)
+		for seed := uint64(0); ; seed++ {
+			damage(t, d, rand.New(rand.NewPCG(seed, 15)), 64<<10)
+			holder = start(t, d, Options{MaxBytes: 8 << 20})
+			findHoles(t, holder.Log, id)
+			if len(holder.Missing()) > 0 {
+				break
+			}
+			holder.close(t)
+		}
+		all, err := r.Sealed(t.Context(), holder.Missing()[0].From, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		dec, err := newDecoder()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer dec.Close()
+		groups, err := all[0].Groups(dec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw, flushes := groups[0].Raw(), 0
+		d.Fail(func(op disktest.Op) error {
+			if op.Kind == "sync" {
+				flushes++
+				if err := holder.Heal(&raw, func(error) {}); !errors.Is(err, ErrNotNext) {
+					t.Errorf("while it is flushed: %v", err)
+				}
+			}
+			return nil
+		})
+		if err := holder.Heal(&raw, func(error) {}); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		d.Fail(nil)
+		if err := holder.Heal(&raw, func(error) {}); !errors.Is(err, ErrNotNext) || flushes == 0 {
+			t.Errorf("afterwards: %v; %d flushes", err, flushes)
+		}
+		holder.close(t)
+		owner.close(t)
+	})
+}
+
 func heal(t *testing.T, seed uint64) (packed bool) {
 	t.Helper()
 	rng := rand.New(rand.NewPCG(seed, 15))

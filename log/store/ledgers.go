@@ -204,6 +204,10 @@ func (l *Log) Holes() []Hole {
 func (l *Log) Missing() []Hole {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	return l.missingLocked()
+}
+
+func (l *Log) missingLocked() []Hole {
 	all := l.holesLocked(true)
 	for i := range all {
 		all[i].From = max(all[i].From, l.forwarded[all[i].Ledger])

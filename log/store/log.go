@@ -8,6 +8,7 @@
 package store
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"sync"
@@ -125,6 +126,7 @@ type Log struct {
 	copiesIn  uint64                      // that were ever given,
 	copiesOut uint64                      // and those that are durable, or failed
 	ends      map[tributary.LedgerID]end  // of the copies, with those
+	healing   map[healing]bool            // those among them that fill holes
 	wrote     map[tributary.LedgerID]bool // ledgers of this node: those that were here at Open, and, true, those of this process
 	disowned  map[tributary.LedgerID]bool // those that another node has added to
 	closed    bool
@@ -234,18 +236,50 @@ func (l *Log) OnCommit(f CommitFunc) { l.committed = f }
 // and what wraps ErrFailed: nothing will be appended any more.
 func (l *Log) Append(r *record.Record, t tributary.Ticket) (tributary.LSN, error) {
 	size := group.MaxBytes(r)
-	if size > l.maxRecord {
-		return 0, &TooLargeError{Bytes: size, Limit: l.maxRecord}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.append(r, t, size)
+}
+
+// AppendAll is Append for each of rs with its place in ts, in order, and costs
+// less. It returns how many it appended; with less than all, why not the next one,
+// and it has not tried those behind.
+func (l *Log) AppendAll(rs []record.Record, ts []tributary.Ticket) (int, error) {
+	var size int
+	var reserve int64
+	for i := range rs {
+		size += group.MaxBytes(&rs[i])
+		reserve = max(reserve, l.reserve(&rs[i]))
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.takes(size, reserve) {
+		now := l.begun()
+		for i := range rs {
+			l.add(&rs[i], ts[i], now)
+		}
+		return len(rs), nil
+	}
+	for i := range rs {
+		if _, err := l.append(&rs[i], ts[i], group.MaxBytes(&rs[i])); err != nil {
+			return i, err
+		}
+	}
+	return len(rs), nil
+}
+
+// append is Append with mu held.
+func (l *Log) append(r *record.Record, t tributary.Ticket, size int) (tributary.LSN, error) {
+	if size > l.maxRecord {
+		return 0, &TooLargeError{Bytes: size, Limit: l.maxRecord}
+	}
 	if err := l.waitForRoom(size, l.reserve(r)); err != nil {
 		return 0, err
 	}
 	if l.next == 0 && l.opt.Opening != nil {
-		l.add(l.opt.Opening, tributary.Ticket{})
+		l.add(l.opt.Opening, tributary.Ticket{}, l.begun())
 	}
-	return l.add(r, t), nil
+	return l.add(r, t, l.begun()), nil
 }
 
 // reserve returns how much room must be left behind r.
@@ -264,12 +298,20 @@ func (l *Log) reserve(r *record.Record) int64 {
 // controlReserve is what is kept for control records.
 func (l *Log) controlReserve() int64 { return l.opt.SegmentBytes / 16 }
 
-// add puts r into the gathering group, which has room for it.
-func (l *Log) add(r *record.Record, t tributary.Ticket) tributary.LSN {
+// begun makes the gathering group one that has begun, and returns the time for its
+// next records.
+func (l *Log) begun() (millis int64) {
 	if l.gather.Count() == 0 {
 		l.gather.Reset(l.next)
 		l.reading, l.read = l.clock.Look(), time.Now()
+		return l.reading.Millis
 	}
+	return l.reading.Millis + time.Since(l.read).Milliseconds()
+}
+
+// add puts r into the gathering group, which has begun and has room for it. now is
+// the time for it if it has none.
+func (l *Log) add(r *record.Record, t tributary.Ticket, now int64) tributary.LSN {
 	if l.lastOff == nil || l.lastPart.number != r.Partition || l.lastPart.stream != r.Stream {
 		l.lastPart = partition{r.Stream, r.Partition}
 		l.lastOff = l.offsets[l.lastPart]
@@ -278,11 +320,7 @@ func (l *Log) add(r *record.Record, t tributary.Ticket) tributary.LSN {
 			l.offsets[l.lastPart] = l.lastOff
 		}
 	}
-	millis := r.Millis
-	if millis == 0 {
-		millis = l.now()
-	}
-	l.gather.Add(r, millis, *l.lastOff)
+	l.gather.Add(r, cmp.Or(r.Millis, now), *l.lastOff)
 	*l.lastOff++
 	l.tickets = append(l.tickets, t)
 	lsn := l.next
@@ -297,8 +335,14 @@ func (l *Log) add(r *record.Record, t tributary.Ticket) tributary.LSN {
 	return lsn
 }
 
-// now returns the time for a record of the gathering group.
-func (l *Log) now() int64 { return l.reading.Millis + time.Since(l.read).Milliseconds() }
+// takes says whether the gathering group takes records of at most size bytes
+// together, as they are, and leaves reserve bytes behind them.
+func (l *Log) takes(size int, reserve int64) bool {
+	grown := l.gather.Bytes() + size
+	rest, fits := l.behind(int64(group.PaddedBytes(grown)))
+	opened := l.next > 0 || l.opt.Opening == nil
+	return fits && rest >= reserve && grown <= l.maxGroup && size <= l.maxRecord && opened && !l.closed && l.failed == nil
+}
 
 // waitForRoom returns nil when a record of at most size bytes fits into the
 // gathering group and the group into a segment that is there, with reserve

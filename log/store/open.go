@@ -63,6 +63,7 @@ func Open(fsys disk.FS, opt Options) (*Log, Recovery, error) {
 		spoiled:   map[string]bool{},
 		forwarded: map[tributary.LedgerID]tributary.LSN{},
 		ends:      map[tributary.LedgerID]end{},
+		healing:   map[healing]bool{},
 		wrote:     map[tributary.LedgerID]bool{},
 		disowned:  map[tributary.LedgerID]bool{},
 	}

@@ -107,6 +107,12 @@ func (l *Log) estimate() {
 	l.packed(onDisk, unknown == nil)
 }
 
+// samplePacks is how many packs are made to find out what packing would save: with
+// a whole segment of large groups it would be a second of a small processor.
+const samplePacks = 2
+
+var errSampled = errors.New("enough was packed to know")
+
 // packedBytes returns how large a segment would be, packed.
 func (l *Log) packedBytes(s *seg) (bytes int64, err error) {
 	enc, err := newPackEncoder()
@@ -114,9 +120,11 @@ func (l *Log) packedBytes(s *seg) (bytes int64, err error) {
 		return 0, err
 	}
 	var k group.Packer
+	var packs, sampled int64 // sampled: records
 	seal := func() {
-		out, _, _ := k.Seal(enc)
+		out, _, h := k.Seal(enc)
 		bytes += int64(len(out))
+		sampled += int64(h.Count)
 	}
 	err = eachGroup(l.fs, s, func(g *group.Group) error {
 		added, err := k.Add(g)
@@ -124,9 +132,19 @@ func (l *Log) packedBytes(s *seg) (bytes int64, err error) {
 			return err
 		}
 		seal()
+		if packs++; packs == samplePacks {
+			return errSampled
+		}
 		_, err = k.Add(g)
 		return err
 	})
+	if errors.Is(err, errSampled) {
+		var all int64
+		for _, p := range s.sum.Spans {
+			all += int64(p.To - p.From)
+		}
+		return bytes * all / sampled, nil
+	}
 	seal()
 	return bytes, err
 }

@@ -238,11 +238,29 @@ func (w *world) step(p *process) {
 			p.report(err)
 		}
 	default:
-		for range 1 + w.rng.IntN(8) {
-			p.append(w.record())
+		n := 1 + w.rng.IntN(8)
+		if w.rng.IntN(2) == 0 {
+			p.appendAll(w.records(n, p.maxRecord))
+		} else {
+			for range n {
+				p.append(w.record())
+			}
 		}
 		p.commit()
 	}
+}
+
+// records makes up n records, fewer if they are more than most bytes: a process that
+// is moved on by hand must not have to wait.
+func (w *world) records(n, most int) (all []record.Record) {
+	for size := group.HeaderBytes; n > 0; n-- {
+		r := w.record()
+		if size += group.MaxBytes(r); len(all) > 0 && size > most {
+			break
+		}
+		all = append(all, *r)
+	}
+	return all
 }
 
 // forward brings more of a ledger to Kafka.
@@ -389,7 +407,7 @@ func (p *process) append(r *record.Record) {
 		return
 	}
 	if p.by == byHand {
-		p.makeRoom(r)
+		p.makeRoom(group.MaxBytes(r))
 	}
 	a, n := p.of(p.Ledger())
 	lsn, err := p.Append(r, tributary.Ticket{Tag: uint64(n)<<32 | uint64(len(a.entries))})
@@ -411,9 +429,51 @@ func (p *process) append(r *record.Record) {
 	a.add(r)
 }
 
-// makeRoom does what Append would otherwise wait for.
-func (p *process) makeRoom(r *record.Record) {
-	if p.gather.Count() > 0 && p.gather.Bytes()+group.MaxBytes(r) > p.maxGroup {
+// appendAll is append for several records at once.
+func (p *process) appendAll(rs []record.Record) {
+	if p.ended() {
+		return
+	}
+	a, n := p.of(p.Ledger())
+	size, tickets := 0, make([]tributary.Ticket, len(rs))
+	for i := range rs {
+		size += group.MaxBytes(&rs[i])
+	}
+	if p.by == byHand {
+		p.makeRoom(size)
+		a, n = p.of(p.Ledger())
+	}
+	for i := range rs {
+		tickets[i].Tag = uint64(n)<<32 | uint64(len(a.entries)+i)
+	}
+	done, err := p.AppendAll(rs, tickets)
+	switch {
+	case (err == nil) != (done == len(rs)):
+		p.report(fmt.Errorf("%d of %d records are appended: %w", done, len(rs), err))
+	case err != nil && !errors.As(err, new(*FullError)) && !errors.As(err, new(*TooLargeError)) &&
+		(p.by == byHand && p.failed == nil || !errors.Is(err, ErrFailed)):
+		p.report(fmt.Errorf("append: %w", err))
+	}
+	after, moved := a, 0 // into a ledger that was begun while we waited
+	if id := p.Ledger(); id != a.id {
+		after, _ = p.of(id)
+		moved = int(p.Next()) - len(after.entries)
+	}
+	for i := range done {
+		if i < done-moved {
+			a.add(&rs[i])
+		} else {
+			after.add(&rs[i])
+		}
+	}
+	if want := tributary.LSN(len(after.entries)); err == nil && p.Next() != want {
+		p.report(fmt.Errorf("L1: the next LSN is %d, should be %d", p.Next(), want))
+	}
+}
+
+// makeRoom does what Append would otherwise wait for, for records of this size.
+func (p *process) makeRoom(size int) {
+	if p.gather.Count() > 0 && p.gather.Bytes()+size > p.maxGroup {
 		p.commit()
 	}
 	if p.failed == nil {

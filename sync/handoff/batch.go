@@ -395,9 +395,9 @@ func (s *summary) deps(i int) (deps []mark.Dep) {
 }
 
 // ids returns the packet ids that a client has not released, of those that other
-// nodes took; and those of this node's that another has released, or has taken anew. Of
+// nodes took, or earlier processes of this one; and those of this node's that another has released, or has taken anew. Of
 // several ledgers the one with the latest session counts.
-func (s *summary) ids(i int) (known []Known, gone []uint16) {
+func (s *summary) ids(i int) (known []Known, gone []Gone) {
 	var cleared *found
 	for j := range s.found[i][0] {
 		if f := &s.found[i][0][j]; cleared == nil || f.after(cleared) {
@@ -408,22 +408,27 @@ func (s *summary) ids(i int) (known []Known, gone []uint16) {
 		if id == 0 {
 			continue
 		}
-		last, own := &all[0], false
+		last, own := &all[0], uint64(0) // own: the session in which this node took it last
 		for j := range all {
-			if f := &all[j]; f.after(last) {
+			f := &all[j]
+			if f.after(last) {
 				last = f
 			}
-			own = own || s.h.Site.Wrote(all[j].ledger) && !all[j].Released
+			if !f.Released && s.h.Site.Wrote(f.ledger) {
+				own = max(own, f.Epoch, 1)
+			}
 		}
 		over := last.Released || cleared != nil && cleared.after(last)
 		switch mine := s.h.Site.Wrote(last.ledger); {
+		case !over && mine && !s.h.Writes(last.ledger):
+			known = append(known, Known{PacketID: id, Ledger: last.ledger, LSN: last.LSN, Here: true})
 		case !over && !mine:
 			known = append(known, Known{PacketID: id, Ledger: last.ledger, LSN: last.LSN, Sum: last.Sum})
-			if own {
-				gone = append(gone, id)
+			if own > 0 {
+				gone = append(gone, Gone{id, own})
 			}
-		case over && own && !(mine && last.Released):
-			gone = append(gone, id)
+		case over && own > 0 && !(mine && last.Released):
+			gone = append(gone, Gone{id, own})
 		}
 	}
 	return known, gone

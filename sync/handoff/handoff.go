@@ -54,6 +54,8 @@ type Config struct {
 	Close func(ctx context.Context, clients []string) error
 	// Append appends a control record to the live ledger. It keeps nothing of r.
 	Append func(r *record.Record) error
+	// Writes says whether the present process of this node has written a ledger.
+	Writes func(l tributary.LedgerID) bool
 	Copies func() int    // peers that must have a record durably (min_copies - 1)
 	Refuse bool          // records wait for copies for ever
 	Grace  time.Duration // T_degrade: how long they wait otherwise; default 5 s
@@ -66,16 +68,24 @@ type Arrival struct {
 	Unverified bool   // records that it sent before may be found later (R44)
 	Doubtful   bool   // QoS 2 messages that it sends again may have been taken before
 	Known      []Known
-	Gone       []uint16 // packet ids that this node took, and another has released since
+	Gone       []Gone // packet ids that this node took, and another has released since
 }
 
-// Known is a QoS 2 message that another node took from the device, and that it has
-// not released.
+// Gone is a packet id that a device has released at another node, or used anew there. Epoch
+// is that of the session in which this node took it: that one is over, and no later one.
+type Gone struct {
+	PacketID uint16
+	Epoch    uint64
+}
+
+// Known is a QoS 2 message that another node, or an earlier process of this one, took
+// from the device, and that it has not released.
 type Known struct {
 	PacketID uint16
 	Ledger   tributary.LedgerID
 	LSN      tributary.LSN
 	Sum      uint64 // of the message: see mark.Sum
+	Here     bool   // an earlier process of this node took it, and perhaps no other has a copy
 }
 
 // Errors of Take. The device is not let in, and nothing is lost: it comes again.
@@ -113,6 +123,7 @@ type Handoffs struct {
 	try     uint64
 	asked   map[uint64]chan answer
 	leases  map[tributary.NodeID]lease
+	losses  map[tributary.NodeID]*loss
 	counted Counts
 	began   time.Time // Run
 }
@@ -152,7 +163,7 @@ func New(c Config) *Handoffs {
 	}
 	return &Handoffs{
 		Config: c, wake: make(chan struct{}, 1), known: map[string]*session{}, asked: map[uint64]chan answer{},
-		leases: map[tributary.NodeID]lease{},
+		leases: map[tributary.NodeID]lease{}, losses: map[tributary.NodeID]*loss{},
 	}
 }
 

@@ -158,9 +158,10 @@ func (h *Handoffs) covers(silent []tributary.NodeID) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	now := time.Now()
+	missing := len(silent) + h.unsettled()
 	for _, n := range silent {
 		l, known := h.leases[n]
-		if !known || len(silent) > min(l.copies, h.Copies()) || !l.refuses && !now.Before(l.until) {
+		if !known || missing > min(l.copies, h.Copies()) || !l.refuses && !now.Before(l.until) {
 			return false
 		}
 	}

@@ -126,8 +126,9 @@ func (g *gateway) start() {
 	}
 	g.own[p.live] = true
 	p.handoffs = New(Config{
-		Self: func() peer.Process { return peer.Process{Node: g.id, Nonce: p.nonce} },
-		Site: p, Log: p, Index: NewIndex(p, p.Position), Close: p.close, Append: p.mark, Copies: func() int { return 1 }, Grace: grace,
+		Writes: func(l tributary.LedgerID) bool { return l == p.live },
+		Self:   func() peer.Process { return peer.Process{Node: g.id, Nonce: p.nonce} },
+		Site:   p, Log: p, Index: NewIndex(p, p.Position), Close: p.close, Append: p.mark, Copies: func() int { return 1 }, Grace: grace,
 	})
 	ctx, stop := context.WithCancel(context.Background())
 	p.stop = stop

@@ -9,6 +9,7 @@ import (
 	"net"
 	"slices"
 
+	"github.com/tributary-edge/tributary"
 	"github.com/tributary-edge/tributary/sync/peer"
 )
 
@@ -41,10 +42,14 @@ func Join(ctx context.Context, address string, code Code, self Guest) (*Bundle, 
 
 // ask has the conversation on raw, until the deadline of ctx, and closes it.
 func ask(ctx context.Context, raw net.Conn, code Code, self Guest) (*Bundle, error) {
+	var inviter tributary.NodeID
 	conn := tls.Client(raw, &tls.Config{
 		MinVersion: tls.VersionTLS13, NextProtos: []string{Protocol}, SessionTicketsDisabled: true,
 		InsecureSkipVerify: true, //nolint:gosec // VerifyConnection does it: there is no root to verify against yet
-		VerifyConnection:   func(s tls.ConnectionState) error { return prove(&s, &code, &self) },
+		VerifyConnection: func(s tls.ConnectionState) (err error) {
+			inviter, err = prove(&s, &code, &self)
+			return err
+		},
 	})
 	defer func() { _ = conn.Close() }() // everything is said
 	if deadline, ok := ctx.Deadline(); ok {
@@ -72,14 +77,15 @@ func ask(ctx context.Context, raw net.Conn, code Code, self Guest) (*Bundle, err
 	case !code.isOf(b.Authority.Certificate()):
 		return nil, fmt.Errorf(used, errors.New("the answer has the authority of another site"))
 	}
+	b.inviter = inviter
 	return b, nil
 }
 
-// prove returns nil if the other side is a node of the site of the code. It is
-// called before anything but the greeting is said.
-func prove(s *tls.ConnectionState, code *Code, self *Guest) error {
+// prove returns which node the other side is, and an error if that is none of the site of
+// the code. It is called before anything but the greeting is said.
+func prove(s *tls.ConnectionState, code *Code, self *Guest) (inviter tributary.NodeID, err error) {
 	if s.NegotiatedProtocol != Protocol {
-		return fmt.Errorf("it does not speak %s: is that the address of a node of the site?", Protocol)
+		return inviter, fmt.Errorf("it does not speak %s: is that the address of a node of the site?", Protocol)
 	}
 	var authority *x509.Certificate
 	for _, c := range s.PeerCertificates[1:] {
@@ -88,13 +94,13 @@ func prove(s *tls.ConnectionState, code *Code, self *Guest) error {
 		}
 	}
 	if authority == nil {
-		return errors.New("it cannot prove that it is of the site of the code: the code is of another site, the address of another node, or somebody is in between")
+		return inviter, errors.New("it cannot prove that it is of the site of the code: the code is of another site, the address of another node, or somebody is in between")
 	}
-	if _, err := peer.VerifyNode(authority, s.PeerCertificates[0]); err != nil {
-		return fmt.Errorf("it cannot prove that it is of the site of the code; somebody may be in between: %w", err)
+	if inviter, err = peer.VerifyNode(authority, s.PeerCertificates[0]); err != nil {
+		return inviter, fmt.Errorf("it cannot prove that it is of the site of the code; somebody may be in between: %w", err)
 	}
 	if name := authority.Subject.CommonName; self.Site != "" && name != self.Site {
-		return fmt.Errorf("its site is called %q, and this node is configured for %q: set site = %q under [node] in the configuration, then join again", name, self.Site, name)
+		return inviter, fmt.Errorf("its site is called %q, and this node is configured for %q: set site = %q under [node] in the configuration, then join again", name, self.Site, name)
 	}
-	return nil
+	return inviter, nil
 }

@@ -20,6 +20,7 @@ import (
 
 	"github.com/tributary-edge/tributary"
 	"github.com/tributary-edge/tributary/sync/peer"
+	"github.com/tributary-edge/tributary/sync/roster"
 )
 
 // FolderVersion is the format version of the folder.
@@ -91,7 +92,13 @@ func (b *Bundle) Adopt(dir string, node tributary.NodeID) (*Site, error) {
 	if err := s.write(dir); err != nil {
 		return nil, fmt.Errorf("note that this node is of site %q: %w", b.Site, err)
 	}
-	return s, nil
+	who, _, err := roster.Open(s.Path(), node)
+	if err != nil || b.inviter == (tributary.NodeID{}) {
+		return s, err
+	}
+	// Or else a device that comes before any other node does would be let in as if there were none (R42).
+	who.Merge([]roster.Standing{{Node: b.inviter, State: roster.Member}})
+	return s, who.Save()
 }
 
 // Open reads the site of this node from the data directory dir; ok is false if

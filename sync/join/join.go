@@ -55,6 +55,8 @@ type Bundle struct {
 	Authority *peer.Authority
 	GossipKey []byte   // 32 bytes
 	Peers     []string // HOST:PORT of nodes of the site
+
+	inviter tributary.NodeID // the node that has let this one in
 }
 
 // request is what the joiner says. What a newer version adds is passed over.

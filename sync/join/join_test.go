@@ -17,7 +17,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/tributary-edge/tributary"
 	"github.com/tributary-edge/tributary/sync/peer"
+	"github.com/tributary-edge/tributary/sync/roster"
 )
 
 // running is a node of a site, with one listener for peers and for joiners.
@@ -28,6 +30,8 @@ type running struct {
 	server      *Server
 	address     string
 
+	wrote chan struct{} // has a value when log has grown
+
 	mu    sync.Mutex
 	log   bytes.Buffer
 	peers []error // what became of those who came as peers
@@ -36,7 +40,24 @@ type running struct {
 func (n *running) Write(b []byte) (int, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	select {
+	case n.wrote <- struct{}{}:
+	default:
+	}
 	return n.log.Write(b)
+}
+
+// says waits until the node has logged text: it answers before it logs.
+func (n *running) says(t *testing.T, text string) {
+	t.Helper()
+	late := time.After(10 * time.Second)
+	for !strings.Contains(n.logged(), text) {
+		select {
+		case <-n.wrote:
+		case <-late:
+			t.Fatalf("it does not say %q: %s", text, n.logged())
+		}
+	}
 }
 
 func (n *running) logged() string {
@@ -47,7 +68,7 @@ func (n *running) logged() string {
 
 func newRunning(t *testing.T) *running {
 	t.Helper()
-	n := &running{}
+	n := &running{wrote: make(chan struct{}, 1)}
 	n.site, n.dir = create(t, "plant", nodeA)
 	n.invitations = NewInvitations(n.site.Authority)
 	n.server = NewServer(n.site, n.invitations, func() []string { return []string{"10.1.2.3:7000", ":7000"} },
@@ -137,12 +158,17 @@ func TestJoin(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	who, _, err := roster.Open(joined.Path(), nodeB)
+	if err != nil || !slices.Equal(who.Members(), []tributary.NodeID{nodeA}) {
+		t.Errorf("it knows of %v, %v, should know who let it in", who.Members(), err)
+	}
 	c, err := peer.Dial(t.Context(), n.address, joined.Authority.Config(joined.Cert), peer.Hello{Site: "plant", Node: nodeB}, nodeA)
 	if err != nil {
 		t.Fatal(err)
 	}
 	_ = c.Close()
-	if log := n.logged(); !strings.Contains(log, "has joined") || !strings.Contains(log, "gateway-b") || strings.Contains(log, "PRIVATE") {
+	n.says(t, "has joined")
+	if log := n.logged(); !strings.Contains(log, "gateway-b") || strings.Contains(log, "PRIVATE") {
 		t.Errorf("log: %s", log)
 	}
 }
@@ -166,9 +192,7 @@ func TestRefused(t *testing.T) {
 		refuses(t, n.address, never, guest, "not one of this node")
 	}
 	refuses(t, n.address, good, guest, "void")
-	if !strings.Contains(n.logged(), "all open invitations are void") {
-		t.Errorf("log: %s", n.logged())
-	}
+	n.says(t, "all open invitations are void")
 	refuses(t, "127.0.0.1:1", good, guest, "still good")
 }
 

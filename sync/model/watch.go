@@ -13,10 +13,10 @@ type watch struct {
 // The model's times are in proportion to those of the rules, and short, so
 // that a run has many of each.
 const (
-	takeOverOwn    = 300 * ms  // R26: 2 s
-	takeOverGone   = 1500 * ms // R26: 15 s
-	takeOverLiving = 5 * sec   // R26: 60 s
-	takeOverRank   = 250 * ms  // R26: 5 s
+	takeOverOwn    = 300 * ms // R26: 2 s
+	takeOverGone   = 400 * ms // R26: 3 s
+	takeOverLiving = 5 * sec  // R26: 60 s
+	takeOverRank   = 250 * ms // R26: 5 s
 )
 
 // watch is R26, for a ledger that somebody else should be forwarding: take

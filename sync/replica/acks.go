@@ -210,7 +210,7 @@ func (a *Acks) deliver() {
 	for {
 		a.mu.Lock()
 		copies := a.Copies()
-		recovered := a.short && !slices.ContainsFunc(a.ledgers, func(p *progress) bool { return p.safe(copies) < p.ticked })
+		recovered := a.short && !slices.ContainsFunc(a.ledgers, func(p *progress) bool { return p.copied(copies) < p.ticked })
 		a.short = a.short && !recovered
 		h, ready := a.next(copies)
 		a.mu.Unlock()
@@ -268,9 +268,14 @@ func (a *Acks) of(id tributary.LedgerID) *progress {
 	return nil
 }
 
-// safe returns below which record as many peers as are wanted have the ledger
-// durably, or Kafka has it.
-func (p *progress) safe(copies int) tributary.LSN {
+// safe returns below which record devices may be answered: as many peers as are wanted
+// have the ledger durably, or Kafka has it (R11).
+func (p *progress) safe(copies int) tributary.LSN { return max(p.kafka, p.copied(copies)) }
+
+// copied returns below which record as many peers as are wanted have the ledger durably.
+// By this a node is short no longer (R12), not by what Kafka has: that needs what was
+// acknowledged alone, and each record of QoS 2 would wait for its grace anew.
+func (p *progress) copied(copies int) tributary.LSN {
 	if copies == 0 {
 		return p.durable
 	}
@@ -280,9 +285,9 @@ func (p *progress) safe(copies int) tributary.LSN {
 	}
 	slices.Sort(all)
 	if len(all) < copies {
-		return p.kafka
+		return 0
 	}
-	return max(p.kafka, all[len(all)-copies])
+	return all[len(all)-copies]
 }
 
 // Acked returns below which record of the ledger devices have been answered

@@ -3,6 +3,8 @@ package replica
 import (
 	"context"
 	"errors"
+	"net"
+	"os"
 
 	"github.com/tributary-edge/tributary/sync/peer"
 )
@@ -21,6 +23,22 @@ func (k *Keeper) note(s *serving, open bool) {
 	} else {
 		delete(k.open, s)
 	}
+}
+
+// left tells who ended it that a connection did, unless this node has, or the network.
+func (k *Keeper) left(ctx context.Context, s *serving, cause error) {
+	if k.Left == nil || ctx.Err() != nil || s.cut.Load() || errors.Is(cause, net.ErrClosed) || errors.Is(cause, os.ErrDeadlineExceeded) {
+		return
+	}
+	k.mu.Lock()
+	for other := range k.open {
+		if other.conn.Peer().Node == s.conn.Peer().Node {
+			k.mu.Unlock()
+			return
+		}
+	}
+	k.mu.Unlock()
+	k.Left(s.conn.Peer().Node)
 }
 
 // Cut closes the connections of the peers that which says. When it returns nil,

@@ -33,6 +33,9 @@ type Keeper struct {
 	// Asked returns the answer to what a peer asks for devices that have come to it, or
 	// nil if there is none; it may take its time. nil: nothing is answered.
 	Asked func(ctx context.Context, from *peer.Hello, m peer.Message) peer.Message
+	// Left is told that a peer, or its machine, has closed its only connection: it is
+	// not there, or will say so soon. nil: nobody is told.
+	Left func(n tributary.NodeID)
 	// Promise fills in what an Echo says of this node; nil: nothing is promised.
 	Promise func(e *peer.Echo)
 
@@ -108,6 +111,7 @@ func (k *Keeper) Serve(ctx context.Context, c *peer.Conn) error {
 	err = s.receive(ctx)
 	k.note(s, false)
 	close(s.ended)
+	k.left(ctx, s, err)
 	cancel()
 	s.asks.Wait()
 	answers.Wait()

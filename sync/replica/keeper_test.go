@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"runtime"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -152,4 +153,61 @@ func TestPeerIsFull(t *testing.T) {
 		a.stop()
 		b.stop()
 	})
+}
+
+// R26: it is noticed at once that a process has ended, by its connection: not that this node
+// has closed one, nor that one of two has ended.
+func TestLeft(t *testing.T) {
+	s := newSite(t)
+	one, two := tributary.NodeID{1}, tributary.NodeID{2}
+	left := make(chan tributary.NodeID, 10)
+	k := &Keeper{Log: nil, Status: func(*peer.Hello, *peer.Status) {}, Left: func(n tributary.NodeID) { left <- n }}
+	ended := make(chan bool, 1)
+	connect := func() *peer.Conn {
+		a, b := net.Pipe()
+		go func() {
+			if c, err := peer.Accept(t.Context(), b, s.conf(t, one), peer.Hello{Site: "plant", Node: one}, nil); err == nil {
+				_ = k.Serve(t.Context(), c) // how it ends is not what this is about
+			}
+			ended <- true
+		}()
+		c, err := peer.Client(t.Context(), a, s.conf(t, two), peer.Hello{Site: "plant", Node: two}, one)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	first, second := connect(), connect()
+	for k.count() < 2 {
+		runtime.Gosched()
+	}
+	_ = first.Close()
+	<-ended
+	if len(left) > 0 {
+		t.Error("it has another connection")
+	}
+	_ = second.Close()
+	<-ended
+	if got := <-left; got != two {
+		t.Errorf("%v has left", got)
+	}
+	third := connect()
+	go func() { _, _ = third.Receive() }() // hears that it is closed
+	for k.count() < 1 {
+		runtime.Gosched()
+	}
+	if err := k.Cut(t.Context(), func(*peer.Hello) bool { return true }); err != nil {
+		t.Fatal(err)
+	}
+	<-ended
+	if len(left) > 0 {
+		t.Error("this node has closed the connection")
+	}
+	_ = third.Close()
+}
+
+func (k *Keeper) count() int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return len(k.open)
 }

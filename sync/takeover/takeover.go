@@ -60,7 +60,7 @@ type Forwarder struct {
 
 const (
 	// lookEvery is how often it looks for ledgers that are due.
-	lookEvery = time.Second
+	lookEvery = 500 * time.Millisecond
 	// mostTaken is how many ledgers are taken over at a time: each has a client of Kafka,
 	// and a node that was started again and again leaves many.
 	mostTaken = 8

@@ -11,7 +11,7 @@ import (
 // between, comes back within seconds each time; one that is fenced again and again
 // waits longer and longer, and never longer than half a minute.
 func TestPauseAfterAFence(t *testing.T) {
-	f := newForwarder(Config{}, nil, nil)
+	f := newForwarder(Config{}, &ledger{}, nil)
 	for n := range 100 {
 		if got := f.wait(kerr.ProducerFenced, time.Hour); got < 500*time.Millisecond || got > 2*time.Second {
 			t.Fatalf("the %dth time in so many hours it waits %v", n, got)

@@ -28,7 +28,7 @@ type Patience struct {
 // Default is what the protocol was tried with.
 //
 //nolint:gochecknoglobals // a constant
-var Default = Patience{WriterGone: 15 * time.Second, WriterLives: 60 * time.Second, PerRank: 5 * time.Second}
+var Default = Patience{WriterGone: 2 * time.Second, WriterLives: 60 * time.Second, PerRank: 5 * time.Second}
 
 // silent is how long a node counts as there after it was heard of last.
 const silent = 5 * time.Second
@@ -150,6 +150,16 @@ func (v *View) Heard(id tributary.NodeID, live tributary.LedgerID, holds []Holdi
 	return believed, doubt
 }
 
+// Left notes that a node has ended its connection: it is not there until it is heard of
+// again.
+func (v *View) Left(id tributary.NodeID) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if n := v.nodes[id]; n != nil {
+		n.heard = time.Time{}
+	}
+}
+
 // newNode makes room for a node that was not heard of, and returns nil if there
 // is none: in the place of one that is gone.
 func (v *View) newNode(id tributary.NodeID, now time.Time) *node {
@@ -252,6 +262,18 @@ func (v *View) Position(id tributary.LedgerID) tributary.LSN {
 	return 0
 }
 
+// tellFor is for how long others are told of a ledger that Kafka has all of.
+const tellFor = 30 * time.Second
+
+// News says whether the position of a ledger is news: whoever wrote it may have lost its
+// way to Kafka, and a device may wait for it to know.
+func (v *View) News(id tributary.LedgerID, now time.Time) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	l := v.ledgers[id]
+	return l != nil && now.Sub(l.moved) < tellFor
+}
+
 // Holds returns what a node has last said that it holds.
 func (v *View) Holds(id tributary.NodeID) []Holding {
 	v.mu.Lock()
@@ -312,7 +334,7 @@ func (v *View) Due(held []Holding, now time.Time) (due []tributary.LedgerID) {
 			wait = v.patience.WriterLives
 		}
 		wait += time.Duration(v.rank(h.Ledger, now)) * v.patience.PerRank
-		if stood := now.Sub(later(l.moved, v.since)); stood >= wait {
+		if stood := v.asOf.Sub(later(l.moved, v.since)); stood >= wait {
 			due = append(due, h.Ledger)
 		}
 	}

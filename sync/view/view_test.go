@@ -63,7 +63,7 @@ func TestDue(t *testing.T) {
 	t.Run("the writer is gone", func(t *testing.T) {
 		c := newClocked()
 		c.tick(1)
-		if at := c.due(t); !near(at, 15) {
+		if at := c.due(t); !near(at, 2) {
 			t.Errorf("due after %d s", at)
 		}
 	})
@@ -80,15 +80,25 @@ func TestDue(t *testing.T) {
 		c.says[writer] = says(ledgerOf)
 		c.tick(1)
 		c.says[writer] = says(tributary.LedgerID{8})
-		if at := c.due(t); !near(at, 15) {
+		if at := c.due(t); !near(at, 2) {
 			t.Errorf("due after %d s", at)
+		}
+	})
+	t.Run("the writer lives, and ends its connection", func(t *testing.T) {
+		c := newClocked()
+		c.says[writer] = says(ledgerOf)
+		c.tick(10)
+		delete(c.says, writer)
+		c.Left(writer)
+		if due := c.Due([]Holding{{Ledger: ledgerOf, Durable: 10}}, c.now); len(due) == 0 {
+			t.Error("not due, as if it were still there")
 		}
 	})
 	t.Run("somebody forwards it", func(t *testing.T) {
 		c := newClocked()
 		for next := range tributary.LSN(100) {
 			c.Moved(ledgerOf, next, c.now)
-			c.tick(5)
+			c.tick(1)
 			if due := c.Due([]Holding{{Ledger: ledgerOf, Durable: 1000}}, c.now); len(due) > 0 {
 				t.Fatal("due while it moves")
 			}
@@ -109,7 +119,7 @@ func TestDue(t *testing.T) {
 			t.Errorf("due after %d s", at)
 		}
 		c.kafka = true
-		if at := c.due(t); !near(at, 15) {
+		if at := c.due(t); !near(at, 2) {
 			t.Errorf("due %d s after Kafka can be read again", at)
 		}
 	})
@@ -124,7 +134,7 @@ func TestDue(t *testing.T) {
 		c := newClocked()
 		c.says[first] = says(tributary.LedgerID{7}, Holding{Ledger: ledgerOf, Durable: 10})
 		c.tick(1)
-		if at := c.due(t); !near(at, 20) {
+		if at := c.due(t); !near(at, 7) {
 			t.Errorf("due after %d s", at)
 		}
 	})
@@ -132,7 +142,7 @@ func TestDue(t *testing.T) {
 		c := newClocked()
 		c.says[other] = says(tributary.LedgerID{7}, Holding{Ledger: ledgerOf, Durable: 5, Position: 5})
 		c.tick(1)
-		if at := c.due(t); !near(at, 15) {
+		if at := c.due(t); !near(at, 2) {
 			t.Errorf("due after %d s", at)
 		}
 	})

@@ -329,7 +329,10 @@ func (d *Disk) Sync() error {
 func (d *Disk) Space() (total, free int64, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.gone {
+	switch {
+	case d.off: // another process has the files now
+		return 0, 0, ErrOff
+	case d.gone:
 		return 0, 0, fs.ErrNotExist
 	}
 	free = d.size
