@@ -192,11 +192,26 @@ func (o *delivery) step() bool {
 		o.heard -= done
 		o.jobs[0].heard = o.jobs[0].heard[done:]
 	}
-	if o.jobs[0].from = next; j.do != nil || next >= o.jobs[0].to {
+	switch o.jobs[0].from = next; {
+	case j.do != nil || next >= o.jobs[0].to:
 		o.jobs[0] = job{}
 		o.jobs = o.jobs[1:]
+	case j.other:
+		o.giveWay()
 	}
 	return true
+}
+
+// giveWay puts the first job behind all but those of the same writer, which follow it:
+// what another gateway has taken in an hour must not stand before what clients here
+// publish, or before a subscription. Called with mu held.
+func (o *delivery) giveWay() {
+	first, n := o.jobs[0], 1
+	for n < len(o.jobs) && !(o.jobs[n].other && o.jobs[n].writer == first.writer) {
+		n++
+	}
+	copy(o.jobs, o.jobs[1:n])
+	o.jobs[n-1] = first
 }
 
 // deliver gives some records of j to subscribers, and returns from where to go on.
