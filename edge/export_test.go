@@ -42,3 +42,12 @@ func (n *Node) Hush() (speak func()) {
 	was := set(nil)
 	return func() { set(was) }
 }
+
+// Follows says whether a node has heard of another one, so that its subscribers get what that
+// one takes from then on.
+func (n *Node) Follows() bool {
+	f := n.site.fan
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.writers) > 0
+}

@@ -36,7 +36,7 @@ type fanout struct {
 // A writer is another gateway.
 type writer struct {
 	ledgers []peer.Held // what it wrote, in its order; the live one is the last
-	known   bool        // an earlier process has followed it: what it has written since is news
+	known   bool        // it was heard of, or an earlier process has followed it: what it writes from then on is news
 
 	waits tributary.LedgerID // of it more is to come than is here: later ones wait,
 	at    tributary.LSN      // as long as it is not too long that it ends here
@@ -111,7 +111,7 @@ func (f *fanout) heard(from tributary.NodeID, st *peer.Status, now time.Time) {
 			f.start(from, id, own[i].Durable)
 		}
 	}
-	w.known = w.known || len(own) > 0
+	w.known = true // what it begins later is news: of a ledger without a record it does not tell
 	f.advance(from, w, now)
 }
 

@@ -164,6 +164,18 @@ func TestSubscribersElsewhere(t *testing.T) {
 	}
 }
 
+// M1: the first message that a gateway takes in its life is news as well.
+func TestFirstMessageElsewhere(t *testing.T) {
+	a, b := newPair(t, "")
+	b.pairWith(a)
+	sub := b.listen("sub", 1, "t", 1)
+	b.until("the other gateway", func(status.Report) bool { return b.Follows() })
+	a.connect("pub", 1).say("t", 0, 3)
+	for n := range 3 {
+		sub.want(fmt.Sprint(n))
+	}
+}
+
 // M1: a session that is away is owed what another gateway takes, while its own gateway
 // is killed, and while it is down.
 func TestSubscriberAwayFromAnother(t *testing.T) {
