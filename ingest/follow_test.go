@@ -133,3 +133,17 @@ func TestFollowIsBounded(t *testing.T) {
 		}
 	})
 }
+
+// BenchmarkFollow measures what a group of another gateway costs here while nobody
+// subscribes to anything.
+func BenchmarkFollow(b *testing.B) {
+	l := &nullLog{}
+	d, stop := benchDoor(b, l, l)
+	defer stop()
+	b.ReportAllocs()
+	to := tributary.LSN(0)
+	for b.Loop() {
+		to += 100
+		d.Follow(otherNode, elsewhere, 0, to)
+	}
+}
