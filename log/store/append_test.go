@@ -49,7 +49,7 @@ func appendAll(t *testing.T, seed uint64) {
 		if wantErr != nil {
 			want--
 		}
-		got, err := all.AppendAll(batch, make([]tributary.Ticket, len(batch)))
+		_, got, err := all.AppendAll(tributary.LedgerID{}, batch, make([]tributary.Ticket, len(batch)))
 		if got != want || (err == nil) != (wantErr == nil) || err != nil && err.Error() != wantErr.Error() || one.Next() != all.Next() {
 			t.Fatalf("%d of %d are appended together (%v), and %d one by one (%v); next are %d and %d\n%s",
 				got, len(batch), err, want, wantErr, all.Next(), one.Next(), again(t, seed))
@@ -78,7 +78,7 @@ func TestAppendAllIsBounded(t *testing.T) {
 			batch[i].Value = make([]byte, 2*maxGroupBytes/len(batch))
 		}
 		synctest.Wait() // there is a segment for them
-		if n, err := l.AppendAll(batch, make([]tributary.Ticket, len(batch))); n != len(batch) || err != nil {
+		if _, n, err := l.AppendAll(tributary.LedgerID{}, batch, make([]tributary.Ticket, len(batch))); n != len(batch) || err != nil {
 			t.Fatalf("%d of %d are appended: %v", n, len(batch), err)
 		}
 		synctest.Wait()
@@ -86,4 +86,21 @@ func TestAppendAllIsBounded(t *testing.T) {
 			t.Errorf("%d records of 2 MiB are in %d groups, and %d are acknowledged", len(batch), got, l.count())
 		}
 	})
+}
+
+// What is meant for a ledger that has ended goes to no other one (U2).
+func TestAppendAllToAnEndedLedger(t *testing.T) {
+	l := start(t, disktest.New(4<<20), Options{})
+	defer l.close(t)
+	r := []record.Record{{Stream: "s", Value: []byte("1")}}
+	live, n, err := l.AppendAll(tributary.LedgerID{}, r, make([]tributary.Ticket, 1))
+	if live != l.Ledger() || n != 1 || err != nil {
+		t.Fatal(live, n, err)
+	}
+	if to, n, err := l.AppendAll(live, r, make([]tributary.Ticket, 1)); to != live || n != 1 || err != nil {
+		t.Error(to, n, err)
+	}
+	if _, n, err := l.AppendAll(tributary.LedgerID{1}, r, make([]tributary.Ticket, 1)); n != 0 || !errors.Is(err, ErrLedgerEnded) {
+		t.Error(n, err)
+	}
 }

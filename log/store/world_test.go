@@ -446,7 +446,7 @@ func (p *process) appendAll(rs []record.Record) {
 	for i := range rs {
 		tickets[i].Tag = uint64(n)<<32 | uint64(len(a.entries)+i)
 	}
-	done, err := p.AppendAll(rs, tickets)
+	_, done, err := p.AppendAll(tributary.LedgerID{}, rs, tickets)
 	switch {
 	case (err == nil) != (done == len(rs)):
 		p.report(fmt.Errorf("%d of %d records are appended: %w", done, len(rs), err))
