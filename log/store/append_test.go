@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/tributary-edge/tributary"
 	"github.com/tributary-edge/tributary/log/disk/disktest"
@@ -24,17 +25,19 @@ func TestAppendAll(t *testing.T) {
 func appendAll(t *testing.T, seed uint64) {
 	t.Helper()
 	rng := rand.New(rand.NewPCG(seed, 0))
-	opt := Options{AlarmReserve: 32 << 10, Opening: rec("", 0, 0)}
+	// Within the window nothing is committed, so that both have the same groups.
+	opt := Options{AlarmReserve: 32 << 10, Opening: rec("", 0, 0), Window: time.Second}
 	one, all := start(t, disktest.New(1<<30), opt), start(t, disktest.New(1<<30), opt)
 	defer func() { one.close(t); all.close(t) }()
 	for n, full, alarms := 0, 0, 0; full < 200 || alarms < 3; {
+		<-time.After(2 * opt.Window)
 		synctest.Wait()
 		batch := make([]record.Record, 1+rng.IntN(12))
 		for i := range batch {
 			batch[i] = *rec([]string{"a", "b"}[rng.IntN(2)], 0, n)
 			batch[i].Value = bytes.Repeat([]byte{byte(n)}, rng.IntN(3000))
-			batch[i].Alarm, batch[i].Urgent = rng.IntN(8) == 0, rng.IntN(8) == 0
-			if rng.IntN(100) == 0 {
+			batch[i].Alarm = rng.IntN(8) == 0
+			if i == len(batch)-1 && rng.IntN(10) == 0 { // it ends the window
 				batch[i].Value = make([]byte, one.maxRecord-rng.IntN(200))
 			}
 			if rng.IntN(8) == 0 { // a control record
@@ -61,6 +64,7 @@ func appendAll(t *testing.T, seed uint64) {
 			}
 		}
 	}
+	<-time.After(2 * opt.Window)
 	synctest.Wait()
 	if one.count() != all.count() || tributary.LSN(all.count()) != all.Next() {
 		t.Errorf("%d and %d are acknowledged, of %d\n%s", one.count(), all.count(), all.Next(), again(t, seed))
