@@ -51,7 +51,7 @@ const (
 
 // ErrFailed says that writes or flushes have failed: nothing is accepted or
 // acknowledged any more by this process, and what was acknowledged is safe (D2).
-var ErrFailed = errors.New("the log has failed and takes no more records; what was acknowledged is safe and can still be read and forwarded")
+var ErrFailed = errors.New("the log has failed and takes no more records; what was acknowledged is as safe as its files: as long as they can be read it is forwarded")
 
 // ErrLedgerEnded comes with the records that were under way when a write or
 // flush failed: they are not acknowledged and not kept. The log takes records
