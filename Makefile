@@ -87,7 +87,7 @@ teeth: ## with each promise broken on purpose, a test must fail
 	broken break_truncate ./log/store/ '^TestRot$$'; \
 	broken break_fence ./sync/uplink/ '^TestChaos$$'; \
 	broken break_qos2 ./edge/ '^TestQoS2OverRestart$$'; \
-	broken break_round ./sync/handoff/ '^TestSite$$'
+	broken break_round ./sync/handoff/ '^TestSite$$'; \
 	export SEEDS=2000; for tag in break_copyack break_fence; do broken $$tag ./edge/sitetest/ '^TestSite$$'; done
 
 cover: ## test coverage, to cover.html

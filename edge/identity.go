@@ -90,7 +90,8 @@ func (s *site) becomeAnother() error {
 	case <-s.another: // that was about the node that it is no longer
 	default:
 	}
-	s.node.logger.Warn("this node has a new id", "was", was.String(), "is", id.Node.String())
+	s.node.logger.Warn("this node has a new id", "was", was.String(), "is", id.Node.String(),
+		"do", "if no other process runs under the old id, say so: tributary nodes remove "+was.String()+" --lost; the site waits for it, and flags devices that change gateways")
 	return nil
 }
 

@@ -49,8 +49,8 @@ func (l *memoryLog) Append(r *record.Record, t tributary.Ticket) (tributary.LSN,
 	return l.nullLog.Append(r, t)
 }
 
-func (l *memoryLog) AppendAll(rs []record.Record, ts []tributary.Ticket) (int, error) {
-	return appendEach(l, rs, ts)
+func (l *memoryLog) AppendAll(to tributary.LedgerID, rs []record.Record, ts []tributary.Ticket) (tributary.LedgerID, int, error) {
+	return appendEach(l, to, rs, ts)
 }
 
 // Read is asked for what is durable alone.

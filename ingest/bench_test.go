@@ -32,8 +32,8 @@ func (l *nullLog) Append(_ *record.Record, t tributary.Ticket) (tributary.LSN, e
 	return l.next - 1, nil
 }
 
-func (l *nullLog) AppendAll(rs []record.Record, ts []tributary.Ticket) (int, error) {
-	return appendEach(l, rs, ts)
+func (l *nullLog) AppendAll(to tributary.LedgerID, rs []record.Record, ts []tributary.Ticket) (tributary.LedgerID, int, error) {
+	return appendEach(l, to, rs, ts)
 }
 
 func (l *nullLog) run(ctx context.Context, d *Door, flush time.Duration) {

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tributary-edge/tributary"
 	"github.com/tributary-edge/tributary/ingest/auth"
 	"github.com/tributary-edge/tributary/ingest/gate"
 	"github.com/tributary-edge/tributary/ingest/packet"
@@ -44,10 +45,11 @@ type conn struct {
 	expiry    *time.Timer // ends the connection with the token or certificate that it came with; nil: none
 
 	// Touched by the reader alone.
-	connectBy time.Time // the deadline before the CONNECT
-	deadline  time.Time // the read deadline that is set after it
-	patient   bool      // the deadline for the CONNECT was replaced, by that or by none
-	taken     *intake   // nil: nothing that is not appended
+	connectBy time.Time          // the deadline before the CONNECT
+	deadline  time.Time          // the read deadline that is set after it
+	patient   bool               // the deadline for the CONNECT was replaced, by that or by none
+	taken     *intake            // nil: nothing that is not appended
+	ledger    tributary.LedgerID // where what is pending is; zero: nothing is
 	routes    map[string]*routed
 	latest    *routed  // of the last message
 	aliases   [][]byte // topic by alias, index alias-1

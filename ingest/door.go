@@ -39,10 +39,11 @@ type Appender interface {
 	// appended; any other error, that the log has failed for good. For every
 	// record appended, the log passes t to Committed once.
 	Append(r *record.Record, t tributary.Ticket) (tributary.LSN, error)
-	// AppendAll is Append for each of rs with its place in ts, in order. It returns how
-	// many were appended; with less than all, why not the next one, and it has not
-	// tried those behind.
-	AppendAll(rs []record.Record, ts []tributary.Ticket) (int, error)
+	// AppendAll is Append for each of rs with its place in ts, in order, to the ledger
+	// named, or to the live one if none is. It returns which, and how many were appended;
+	// with less than all, why not the next one, and it has not tried those behind. Once
+	// a ledger has ended nothing is appended to it.
+	AppendAll(to tributary.LedgerID, rs []record.Record, ts []tributary.Ticket) (tributary.LedgerID, int, error)
 }
 
 // A Reader reads what is durable.

@@ -179,10 +179,11 @@ func (r *recents) replay(e *record.Entry, now time.Time) {
 
 // again says whether a QoS 1 message with DUP is in the log already. If it is
 // not durable yet, again waits until it is. It is called on the connection's
-// reader.
-func (d *Door) again(c *conn, p fingerprint) bool {
+// reader, and goesOn is false when that is to stop.
+func (d *Door) again(c *conn, p fingerprint) (is, goesOn bool) {
 	if !c.recent.has(p, d.settled.Load()) || !d.recents.valid(c.recent) {
-		return false
+		return false, true
 	}
-	return d.await(c) && d.recents.valid(c.recent) // or the group has failed meanwhile
+	goesOn = d.await(c)
+	return goesOn && d.recents.valid(c.recent), goesOn // or the group has failed meanwhile
 }

@@ -94,8 +94,8 @@ func (l *hastyLog) Append(r *record.Record, t tributary.Ticket) (tributary.LSN, 
 	return lsn, err
 }
 
-func (l *hastyLog) AppendAll(rs []record.Record, ts []tributary.Ticket) (int, error) {
-	return appendEach(l, rs, ts)
+func (l *hastyLog) AppendAll(to tributary.LedgerID, rs []record.Record, ts []tributary.Ticket) (tributary.LedgerID, int, error) {
+	return appendEach(l, to, rs, ts)
 }
 
 // A group may have failed before its message is remembered.
@@ -245,4 +245,31 @@ func TestRecentsAreBounded(t *testing.T) {
 	if len(r.all) > maxRecents {
 		t.Errorf("%d clients are remembered", len(r.all))
 	}
+}
+
+// U2: a client takes its session over while the message that it has sent again waits for
+// the first copy to be durable. That one is in the log once.
+func TestTakenOverWhileResentWaits(t *testing.T) {
+	versions(t, func(t *testing.T, v5 bool) {
+		bubble(t, nil, func(t *testing.T, d *Door, l *fakeLog) {
+			first := pipe(t, d).enter(kept("dev", v5))
+			first.publish(1, 1, "t", "1")
+			synctest.Wait()
+			_ = first.nc.Close()
+			synctest.Wait()
+			again := pipe(t, d).enter(kept("dev", v5))
+			again.resend(1, "1")
+			synctest.Wait()
+			last := pipe(t, d).enter(kept("dev", v5))
+			last.resend(1, "1")
+			synctest.Wait()
+			l.commit(nil)
+			last.want(0x40, 2, 0, 1)
+			synctest.Wait()
+			l.commit(nil)
+			if got := l.payloads(); got != "1" {
+				t.Errorf("log has %q", got)
+			}
+		})
+	})
 }

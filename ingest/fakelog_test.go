@@ -79,21 +79,21 @@ func (l *fakeLog) Append(r *record.Record, t tributary.Ticket) (tributary.LSN, e
 	return e.LSN, nil
 }
 
-func (l *fakeLog) AppendAll(rs []record.Record, ts []tributary.Ticket) (int, error) {
-	return appendEach(l, rs, ts)
+func (l *fakeLog) AppendAll(to tributary.LedgerID, rs []record.Record, ts []tributary.Ticket) (tributary.LedgerID, int, error) {
+	return appendEach(l, to, rs, ts)
 }
 
 // appendEach is AppendAll for a log that has no better way.
 func appendEach(l interface {
 	Append(*record.Record, tributary.Ticket) (tributary.LSN, error)
-}, rs []record.Record, ts []tributary.Ticket,
-) (int, error) {
+}, to tributary.LedgerID, rs []record.Record, ts []tributary.Ticket,
+) (tributary.LedgerID, int, error) {
 	for i := range rs {
 		if _, err := l.Append(&rs[i], ts[i]); err != nil {
-			return i, err
+			return to, i, err
 		}
 	}
-	return len(rs), nil
+	return to, len(rs), nil
 }
 
 // commit makes everything appended so far one durable group, or a failed one.

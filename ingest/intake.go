@@ -118,7 +118,8 @@ func (d *Door) appendSome(c *conn, b *intake, from, to int) (int, error) {
 		}
 	}
 	d.recents.renew(c.recent)
-	done, err := d.opt.Log.AppendAll(b.records[from:to], b.tickets[from:to])
+	ledger, done, err := d.opt.Log.AppendAll(c.ledger, b.records[from:to], b.tickets[from:to])
+	c.ledger = ledger
 	if rest := n - int64(done); rest > 0 {
 		d.pending.Add(-rest)
 		d.settle(rest)
@@ -170,11 +171,19 @@ func (d *Door) withdrawOne(c *conn, t uint64) {
 
 // enter takes places in the window for QoS 1 and 2 messages, and returns for how
 // many of the tickets, from the first on, it has them. If that is none, the reader is
-// to stop. Above the receive maximum, that is the client's mistake with MQTT 5
+// to stop: nothing is taken from a connection that is. While something is pending, what
+// comes next goes to the same ledger, or nowhere: if that one ends, what is pending is
+// sent again, and must not come behind it. Above the receive maximum, that is the client's mistake with MQTT 5
 // (3.3.4); MQTT 3.1.1 has no such rule, so there enter waits.
 func (c *conn) enter(tickets []tributary.Ticket) (n int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.stopping {
+		return 0
+	}
+	if c.open == 0 {
+		c.ledger = tributary.LedgerID{}
+	}
 	for ; n < len(tickets); n++ {
 		k := tagKind(tickets[n].Tag)
 		if k == kindPuback || k == kindPubrec {

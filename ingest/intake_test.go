@@ -21,8 +21,8 @@ func (l *fussyLog) Append(r *record.Record, t tributary.Ticket) (tributary.LSN, 
 	return l.fakeLog.Append(r, t)
 }
 
-func (l *fussyLog) AppendAll(rs []record.Record, ts []tributary.Ticket) (int, error) {
-	return appendEach(l, rs, ts)
+func (l *fussyLog) AppendAll(to tributary.LedgerID, rs []record.Record, ts []tributary.Ticket) (tributary.LedgerID, int, error) {
+	return appendEach(l, to, rs, ts)
 }
 
 // What one read brings is logged and answered as if it had come packet by packet, in

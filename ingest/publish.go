@@ -102,10 +102,15 @@ func (d *Door) publish1(c *conn, m *message, to *routed) bool {
 	r := &b.records[b.n]
 	c.fill(r, m, to, &b.values[b.n], true)
 	p := d.recents.fingerprint(r)
-	if m.dup && d.again(c, p) {
-		d.stat.resent.Add(1)
-		c.send(packet.TypePuback<<4, 2, byte(m.pid>>8), byte(m.pid))
-		return true
+	if m.dup {
+		switch is, goesOn := d.again(c, p); {
+		case !goesOn:
+			return false
+		case is:
+			d.stat.resent.Add(1)
+			c.send(packet.TypePuback<<4, 2, byte(m.pid>>8), byte(m.pid))
+			return true
+		}
 	}
 	b.prints[b.n] = p
 	b.add(tributary.Ticket{Owner: to, Tag: tag(kindPuback, m.pid, 0) | retainFan(m)})
@@ -120,7 +125,13 @@ func (d *Door) publish2(c *conn, m *message, to *routed) bool {
 	}
 	seq, was := d.q2.publish(c.id, m.pid, c.lasting, c)
 	switch was {
-	case q2Pending: // PUBREC comes when the first one is durable
+	case q2Pending: // PUBREC comes when the first one is durable: what comes next must not be before it, if it will never be
+		if !d.appendTaken(c) || !d.await(c) {
+			return false
+		}
+		if !d.q2.knows(c.id, m.pid) {
+			return d.publish2(c, m, to)
+		}
 		d.stat.resent.Add(1)
 		return true
 	case q2Durable:
@@ -223,7 +234,7 @@ func (d *Door) failure(err error) byte {
 // overWindow ends a connection with too much in flight, if that is why enter
 // refused.
 func (d *Door) overWindow(c *conn) bool {
-	if c.v5 {
+	if c.v5 && !c.isStopping() {
 		d.stat.window.Add(1)
 	}
 	return false

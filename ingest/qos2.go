@@ -146,6 +146,13 @@ func (q *qos2) holds(client string) bool {
 	return q.live[client] != nil
 }
 
+// knows says whether an id is pending, durable or being released.
+func (q *qos2) knows(client string, pid uint16) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.entry(client, pid).state != q2None
+}
+
 // unpublish forgets an id whose record was not appended, or failed to become
 // durable.
 func (q *qos2) unpublish(client string, pid uint16, seq uint32) {

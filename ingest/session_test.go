@@ -31,8 +31,8 @@ func (l *stuckLog) Append(r *record.Record, t tributary.Ticket) (tributary.LSN, 
 	return l.fakeLog.Append(r, t)
 }
 
-func (l *stuckLog) AppendAll(rs []record.Record, ts []tributary.Ticket) (int, error) {
-	return appendEach(l, rs, ts)
+func (l *stuckLog) AppendAll(to tributary.LedgerID, rs []record.Record, ts []tributary.Ticket) (tributary.LedgerID, int, error) {
+	return appendEach(l, to, rs, ts)
 }
 
 // U2: when a client connects again, nothing of its old connection is appended

@@ -262,9 +262,11 @@ func (l *lab) bury(t *testing.T, g *gateway) {
 // take it for one that they know: each start counts.
 const mostLives = 20
 
-// rollBack gives a gateway the disk that it had when its image was taken.
+// rollBack gives a gateway the disk that it had when its image was taken. It becomes
+// another node, and the operator removes the one that it was.
 func (l *lab) rollBack(t *testing.T, g *gateway) {
 	t.Helper()
+	old := g.status()
 	l.bury(t, g)
 	if err := os.Rename(g.image(), g.data()); err != nil {
 		t.Fatal(err)
@@ -275,6 +277,9 @@ func (l *lab) rollBack(t *testing.T, g *gateway) {
 		over := time.Now().Add(8 * time.Second)
 		for time.Now().Before(over) {
 			if g.copied() {
+				if now := g.status(); old != nil && now != nil && now.NodeID != old.NodeID {
+					g.forget(t, old.NodeID)
+				}
 				return
 			}
 			pass(200 * time.Millisecond)

@@ -56,7 +56,7 @@ func (r *Report) judgeRoom() {
 	case l.NoSegment != "":
 		r.say(Yellow, "no further segment can be prepared: %s; tried again every 5 s", l.NoSegment)
 	case l.DropsOldest: // it is always about to be full, and says what it dropped
-	case l.FreeBytes < l.MaxBytes/5:
+	case l.FreeBytes < min(l.MaxBytes, l.UsedBytes+l.FreeBytes)/5: // the disk may never have had more
 		r.say(Yellow, "less than a fifth of the log is free: %s", Bytes(l.FreeBytes))
 	}
 	if l.FullSoon && !l.Refusing && !l.DropsOldest {

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/tributary-edge/tributary"
 	"github.com/tributary-edge/tributary/log/disk/disktest"
@@ -24,17 +25,19 @@ func TestAppendAll(t *testing.T) {
 func appendAll(t *testing.T, seed uint64) {
 	t.Helper()
 	rng := rand.New(rand.NewPCG(seed, 0))
-	opt := Options{AlarmReserve: 32 << 10, Opening: rec("", 0, 0)}
+	// Within the window nothing is committed, so that both have the same groups.
+	opt := Options{AlarmReserve: 32 << 10, Opening: rec("", 0, 0), Window: time.Second}
 	one, all := start(t, disktest.New(1<<30), opt), start(t, disktest.New(1<<30), opt)
 	defer func() { one.close(t); all.close(t) }()
 	for n, full, alarms := 0, 0, 0; full < 200 || alarms < 3; {
+		<-time.After(2 * opt.Window)
 		synctest.Wait()
 		batch := make([]record.Record, 1+rng.IntN(12))
 		for i := range batch {
 			batch[i] = *rec([]string{"a", "b"}[rng.IntN(2)], 0, n)
 			batch[i].Value = bytes.Repeat([]byte{byte(n)}, rng.IntN(3000))
-			batch[i].Alarm, batch[i].Urgent = rng.IntN(8) == 0, rng.IntN(8) == 0
-			if rng.IntN(100) == 0 {
+			batch[i].Alarm = rng.IntN(8) == 0
+			if i == len(batch)-1 && rng.IntN(10) == 0 { // it ends the window
 				batch[i].Value = make([]byte, one.maxRecord-rng.IntN(200))
 			}
 			if rng.IntN(8) == 0 { // a control record
@@ -49,7 +52,7 @@ func appendAll(t *testing.T, seed uint64) {
 		if wantErr != nil {
 			want--
 		}
-		got, err := all.AppendAll(batch, make([]tributary.Ticket, len(batch)))
+		_, got, err := all.AppendAll(tributary.LedgerID{}, batch, make([]tributary.Ticket, len(batch)))
 		if got != want || (err == nil) != (wantErr == nil) || err != nil && err.Error() != wantErr.Error() || one.Next() != all.Next() {
 			t.Fatalf("%d of %d are appended together (%v), and %d one by one (%v); next are %d and %d\n%s",
 				got, len(batch), err, want, wantErr, all.Next(), one.Next(), again(t, seed))
@@ -61,6 +64,7 @@ func appendAll(t *testing.T, seed uint64) {
 			}
 		}
 	}
+	<-time.After(2 * opt.Window)
 	synctest.Wait()
 	if one.count() != all.count() || tributary.LSN(all.count()) != all.Next() {
 		t.Errorf("%d and %d are acknowledged, of %d\n%s", one.count(), all.count(), all.Next(), again(t, seed))
@@ -78,7 +82,7 @@ func TestAppendAllIsBounded(t *testing.T) {
 			batch[i].Value = make([]byte, 2*maxGroupBytes/len(batch))
 		}
 		synctest.Wait() // there is a segment for them
-		if n, err := l.AppendAll(batch, make([]tributary.Ticket, len(batch))); n != len(batch) || err != nil {
+		if _, n, err := l.AppendAll(tributary.LedgerID{}, batch, make([]tributary.Ticket, len(batch))); n != len(batch) || err != nil {
 			t.Fatalf("%d of %d are appended: %v", n, len(batch), err)
 		}
 		synctest.Wait()
@@ -86,4 +90,21 @@ func TestAppendAllIsBounded(t *testing.T) {
 			t.Errorf("%d records of 2 MiB are in %d groups, and %d are acknowledged", len(batch), got, l.count())
 		}
 	})
+}
+
+// What is meant for a ledger that has ended goes to no other one (U2).
+func TestAppendAllToAnEndedLedger(t *testing.T) {
+	l := start(t, disktest.New(4<<20), Options{})
+	defer l.close(t)
+	r := []record.Record{{Stream: "s", Value: []byte("1")}}
+	live, n, err := l.AppendAll(tributary.LedgerID{}, r, make([]tributary.Ticket, 1))
+	if live != l.Ledger() || n != 1 || err != nil {
+		t.Fatal(live, n, err)
+	}
+	if to, n, err := l.AppendAll(live, r, make([]tributary.Ticket, 1)); to != live || n != 1 || err != nil {
+		t.Error(to, n, err)
+	}
+	if _, n, err := l.AppendAll(tributary.LedgerID{1}, r, make([]tributary.Ticket, 1)); n != 0 || !errors.Is(err, ErrLedgerEnded) {
+		t.Error(n, err)
+	}
 }

@@ -51,7 +51,7 @@ const (
 
 // ErrFailed says that writes or flushes have failed: nothing is accepted or
 // acknowledged any more by this process, and what was acknowledged is safe (D2).
-var ErrFailed = errors.New("the log has failed and takes no more records; what was acknowledged is safe and can still be read and forwarded")
+var ErrFailed = errors.New("the log has failed and takes no more records; what was acknowledged is as safe as its files: as long as they can be read it is forwarded")
 
 // ErrLedgerEnded comes with the records that were under way when a write or
 // flush failed: they are not acknowledged and not kept. The log takes records
@@ -238,13 +238,15 @@ func (l *Log) Append(r *record.Record, t tributary.Ticket) (tributary.LSN, error
 	size := group.MaxBytes(r)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.append(r, t, size)
+	return l.append(tributary.LedgerID{}, r, t, size)
 }
 
-// AppendAll is Append for each of rs with its place in ts, in order, and costs
-// less. It returns how many it appended; with less than all, why not the next one,
-// and it has not tried those behind.
-func (l *Log) AppendAll(rs []record.Record, ts []tributary.Ticket) (int, error) {
+// AppendAll is Append for each of rs with its place in ts, in order, to one ledger, and
+// costs less. That is the ledger named, or the live one if none is; it returns which,
+// and how many it appended. With less than all, the error says why not the next one, and
+// it has not tried those behind: besides the errors of Append, what wraps ErrLedgerEnded
+// if the ledger is not the live one any more.
+func (l *Log) AppendAll(to tributary.LedgerID, rs []record.Record, ts []tributary.Ticket) (tributary.LedgerID, int, error) {
 	var size int
 	var reserve int64
 	for i := range rs {
@@ -253,28 +255,34 @@ func (l *Log) AppendAll(rs []record.Record, ts []tributary.Ticket) (int, error) 
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.takes(size, reserve) {
+	if to == (tributary.LedgerID{}) {
+		to = l.ledger
+	}
+	if to == l.ledger && l.takes(size, reserve) {
 		now := l.begun()
 		for i := range rs {
 			l.add(&rs[i], ts[i], now)
 		}
-		return len(rs), nil
+		return to, len(rs), nil
 	}
 	for i := range rs {
-		if _, err := l.append(&rs[i], ts[i], group.MaxBytes(&rs[i])); err != nil {
-			return i, err
+		if _, err := l.append(to, &rs[i], ts[i], group.MaxBytes(&rs[i])); err != nil {
+			return to, i, err
 		}
 	}
-	return len(rs), nil
+	return to, len(rs), nil
 }
 
-// append is Append with mu held.
-func (l *Log) append(r *record.Record, t tributary.Ticket, size int) (tributary.LSN, error) {
+// append is Append with mu held, to the ledger named, or to any if none is.
+func (l *Log) append(to tributary.LedgerID, r *record.Record, t tributary.Ticket, size int) (tributary.LSN, error) {
 	if size > l.maxRecord {
 		return 0, &TooLargeError{Bytes: size, Limit: l.maxRecord}
 	}
 	if err := l.waitForRoom(size, l.reserve(r)); err != nil {
 		return 0, err
+	}
+	if to != l.ledger && to != (tributary.LedgerID{}) {
+		return 0, ErrLedgerEnded
 	}
 	if l.next == 0 && l.opt.Opening != nil {
 		l.add(l.opt.Opening, tributary.Ticket{}, l.begun())

@@ -408,16 +408,7 @@ func (s *summary) ids(i int) (known []Known, gone []Gone) {
 		if id == 0 {
 			continue
 		}
-		last, own := &all[0], uint64(0) // own: the session in which this node took it last
-		for j := range all {
-			f := &all[j]
-			if f.after(last) {
-				last = f
-			}
-			if !f.Released && s.h.Site.Wrote(f.ledger) {
-				own = max(own, f.Epoch, 1)
-			}
-		}
+		last, own := s.latest(all)
 		over := last.Released || cleared != nil && cleared.after(last)
 		switch mine := s.h.Site.Wrote(last.ledger); {
 		case !over && mine && !s.h.Writes(last.ledger):
@@ -432,6 +423,22 @@ func (s *summary) ids(i int) (known []Known, gone []Gone) {
 		}
 	}
 	return known, gone
+}
+
+// latest returns the latest of what is found of a packet id, and in which session this
+// node took it last; 0: it has not.
+func (s *summary) latest(all []found) (last *found, own uint64) {
+	last = &all[0]
+	for i := range all {
+		f := &all[i]
+		if f.after(last) {
+			last = f
+		}
+		if !f.Released && s.h.Site.Wrote(f.ledger) {
+			own = max(own, f.Epoch, 1)
+		}
+	}
+	return last, own
 }
 
 // after says whether f tells of what came later.
