@@ -215,19 +215,9 @@ func (a arrivals) Take(ctx context.Context, client string) (ingest.Arrival, erro
 	if err != nil {
 		return ingest.Arrival{}, err
 	}
-	out := ingest.Arrival{Epoch: got.Epoch, Doubtful: got.Doubtful}
+	out := ingest.Arrival{Epoch: got.Epoch, Doubtful: got.Doubtful, Known: got.Known, Gone: got.Gone, Decide: h.Decide}
 	if got.Unverified {
 		out.Flags |= mark.Unverified
-	}
-	for _, g := range got.Gone {
-		out.Gone = append(out.Gone, ingest.Gone(g))
-	}
-	for _, k := range got.Known {
-		out.Known = append(out.Known, ingest.Known(k))
-	}
-	out.Decide = func(ctx context.Context, k *ingest.Known) (bool, error) {
-		known := handoff.Known(*k)
-		return h.Decide(ctx, &known)
 	}
 	return out, nil
 }

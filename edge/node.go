@@ -284,6 +284,9 @@ func (n *Node) Run(ctx context.Context) error {
 	logDone.Wait()
 	close(errs)
 	err := n.save()
+	if failed := n.log.Err(); failed != nil {
+		err = errors.Join(err, fmt.Errorf("stopped, with a log that had failed: %w", failed))
+	}
 	for e := range errs {
 		err = errors.Join(e, err)
 	}

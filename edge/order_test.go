@@ -16,6 +16,8 @@ import (
 type burst struct {
 	total int
 	acked map[uint16]bool
+	at    int    // so many PUBRECs are waited for
+	then  func() // before this is called, once
 }
 
 // send sends what is not acknowledged, and returns when all is, or the connection ends.
@@ -36,6 +38,10 @@ func (b *burst) send(w *wire, dup byte) {
 	}()
 	_ = w.SetReadDeadline(time.Now().Add(20 * time.Second))
 	for len(b.acked) < b.total {
+		if len(b.acked) >= b.at && b.then != nil {
+			b.then()
+			b.then = nil
+		}
 		head, p, err := w.next()
 		if err != nil {
 			break
@@ -55,18 +61,12 @@ func TestOrderOverAFailedWrite(t *testing.T) {
 		t.Run(fmt.Sprint(trial), func(t *testing.T) {
 			s := newSite(t, "")
 			s.start()
-			b := &burst{total: 1000, acked: map[uint16]bool{}}
-			w := s.connect("dev", 0)
-			removed := make(chan bool)
-			go func() {
-				defer close(removed)
-				time.Sleep(time.Duration(trial) * 4 * time.Millisecond) //nolint:forbidigo // somewhere in the burst
+			b := &burst{total: 1000, acked: map[uint16]bool{}, at: trial * 60, then: func() {
 				if all := s.segments(); len(all) > 0 {
 					_ = os.Remove(all[len(all)-1])
 				}
-			}()
-			b.send(w, 0)
-			<-removed
+			}}
+			b.send(s.connect("dev", 0), 0)
 			for tries := 0; len(b.acked) < b.total; tries++ {
 				if tries == 3 {
 					t.Fatalf("%d of %d are acknowledged", len(b.acked), b.total)

@@ -20,29 +20,14 @@ type Handoff interface {
 
 // An Arrival is what other gateways have of a client that has connected.
 type Arrival struct {
-	Epoch    uint64     // of the session: its records carry it, if it is not 0
-	Flags    mark.Flags // that all of them carry
-	Doubtful bool       // a gateway did not answer: a QoS 2 message that is sent again may be there twice
-	Known    []Known    // QoS 2 messages that others, or earlier processes, took, and the client has not released
-	Gone     []Gone     // packet ids that this gateway took, and that were released, or used anew, at another one
+	Epoch    uint64       // of the session: its records carry it, if it is not 0
+	Flags    mark.Flags   // that all of them carry
+	Doubtful bool         // a gateway did not answer: a QoS 2 message that is sent again may be there twice
+	Known    []mark.Known // QoS 2 messages that others, or earlier processes, took, and the client has not released
+	Gone     []mark.Gone  // packet ids that this gateway took, and that were released, or used anew, at another one
 	// Decide says whether a Known message is to be taken again, because nobody has it any
 	// more; if not, it is safe. It waits until that is known, or returns ctx's error.
-	Decide func(ctx context.Context, k *Known) (again bool, err error)
-}
-
-// Gone is a packet id that is over here, with the session of that epoch.
-type Gone struct {
-	PacketID uint16
-	Epoch    uint64
-}
-
-// Known is a QoS 2 message that another gateway took, or this one before its start.
-type Known struct {
-	PacketID uint16
-	Ledger   tributary.LedgerID
-	LSN      tributary.LSN
-	Sum      uint64 // of the message: see mark.Sum
-	Here     bool   // this gateway has it, and perhaps no other
+	Decide func(ctx context.Context, k *mark.Known) (again bool, err error)
 }
 
 // An arrived is the hand-off of a connection.
@@ -51,8 +36,8 @@ type arrived struct {
 
 	ctx    context.Context //nolint:containedctx // ends when the connection is to stop
 	cancel context.CancelFunc
-	known  map[uint16]Known // that the client has not sent again
-	count  uint64           // records of this session
+	known  map[uint16]mark.Known // that the client has not sent again
+	count  uint64                // records of this session
 }
 
 var errNoHandoff = &packet.Error{Code: packet.CodeServerBusy, Packet: "CONNECT", What: "the other gateways of the site could not be asked"}
@@ -82,7 +67,7 @@ func (d *Door) handOff(c *conn) error {
 	}
 	for _, k := range a.Known {
 		if a.known == nil {
-			a.known = map[uint16]Known{}
+			a.known = map[uint16]mark.Known{}
 		}
 		a.known[k.PacketID] = k
 	}

@@ -130,8 +130,8 @@ func TestYield(t *testing.T) {
 func TestTakenElsewhere(t *testing.T) {
 	var decided chan bool
 	f := &fakeHandoff{arrival: Arrival{
-		Epoch: 3, Known: []Known{{PacketID: 5, LSN: 9, Sum: mark.Sum([]byte("t"), []byte("m"))}, {PacketID: 6, Sum: 1}, {PacketID: 7, Sum: 2}},
-		Decide: func(_ context.Context, k *Known) (bool, error) {
+		Epoch: 3, Known: []mark.Known{{PacketID: 5, LSN: 9, Sum: mark.Sum([]byte("t"), []byte("m"))}, {PacketID: 6, Sum: 1}, {PacketID: 7, Sum: 2}},
+		Decide: func(_ context.Context, k *mark.Known) (bool, error) {
 			if k.PacketID != 5 || k.LSN != 9 {
 				return false, errors.New("another message")
 			}
@@ -178,8 +178,8 @@ func TestTakenElsewhere(t *testing.T) {
 // does what is sent again while a gateway is silent.
 func TestTakenAndLost(t *testing.T) {
 	f := &fakeHandoff{arrival: Arrival{
-		Epoch: 3, Doubtful: true, Known: []Known{{PacketID: 5, Sum: mark.Sum([]byte("t"), []byte("m"))}},
-		Decide: func(context.Context, *Known) (bool, error) { return true, nil },
+		Epoch: 3, Doubtful: true, Known: []mark.Known{{PacketID: 5, Sum: mark.Sum([]byte("t"), []byte("m"))}},
+		Decide: func(context.Context, *mark.Known) (bool, error) { return true, nil },
 	}}
 	bubble(t, moving(f), func(t *testing.T, d *Door, l *fakeLog) {
 		c := pipe(t, d).enter(kept("dev", true))
@@ -210,7 +210,7 @@ func TestReleasedElsewhere(t *testing.T) {
 		c.want(0x50, 2, 0, 5)
 		_ = c.nc.Close()
 		synctest.Wait()
-		f.arrival = Arrival{Epoch: 9, Gone: []Gone{{5, 1}, {6, 1}}}
+		f.arrival = Arrival{Epoch: 9, Gone: []mark.Gone{{PacketID: 5, Epoch: 1}, {PacketID: 6, Epoch: 1}}}
 		c = pipe(t, d).enter(kept("dev", true))
 		c.publish(2, 5, "t", "n")
 		synctest.Wait()
@@ -237,7 +237,7 @@ func TestResentAfterAStartWaitsForCopies(t *testing.T) {
 		synctest.Wait()
 		l.commit(nil)
 		c.want(0x50, 2, 0, 5)
-		f.arrival = Arrival{Epoch: 2, Known: []Known{{PacketID: 5, Here: true}}, Decide: func(ctx context.Context, _ *Known) (bool, error) {
+		f.arrival = Arrival{Epoch: 2, Known: []mark.Known{{PacketID: 5, Here: true}}, Decide: func(ctx context.Context, _ *mark.Known) (bool, error) {
 			select {
 			case <-decided:
 				return false, nil
@@ -256,6 +256,26 @@ func TestResentAfterAStartWaitsForCopies(t *testing.T) {
 		again.want(0x50, 2, 0, 5)
 		synctest.Wait()
 		if got := l.payloads(); got != "m" {
+			t.Errorf("log has %q", got)
+		}
+	})
+}
+
+// A clean start ends what was taken before it: its packet ids are free, and what is new under
+// one waits for nothing.
+func TestCleanStartForgetsWhatWasTaken(t *testing.T) {
+	f := &fakeHandoff{arrival: Arrival{Epoch: 2, Known: []mark.Known{{PacketID: 5, Here: true}}, Decide: func(context.Context, *mark.Known) (bool, error) {
+		return false, errors.New("it is asked for what is over")
+	}}}
+	bubble(t, moving(f), func(t *testing.T, d *Door, l *fakeLog) {
+		c := pipe(t, d).enter(dialled{id: "dev", v5: true, expiry: 3600})
+		for range 2 { // the second is the same once more
+			c.send(publishPacket(true, 2<<1|8, 5, "t", "m")...)
+			synctest.Wait()
+			l.commit(nil)
+			c.want(0x50, 2, 0, 5)
+		}
+		if got := l.payloads(); got != "[qos2.clean] m" {
 			t.Errorf("log has %q", got)
 		}
 	})

@@ -57,6 +57,8 @@ func (d *Door) claim(c *conn, clean bool, expiry uint32, hasWill bool) (present 
 		d.opt.Logger.Warn("a client asked for a clean start, which the log could not take down; it is refused, and nothing is lost",
 			"client", c.id, "error", err)
 		return false, err
+	} else if c.arrived != nil {
+		c.arrived.known = nil // they are of the session that is over
 	}
 	if err := d.noteIf(c, s.OpenedEvent()); err != nil {
 		d.opt.Logger.Warn("a session could not be logged; it may be unknown after a restart", "client", c.id, "error", err)

@@ -397,7 +397,7 @@ func (s *summary) deps(i int) (deps []mark.Dep) {
 // ids returns the packet ids that a client has not released, of those that other
 // nodes took, or earlier processes of this one; and those of this node's that another has released, or has taken anew. Of
 // several ledgers the one with the latest session counts.
-func (s *summary) ids(i int) (known []Known, gone []Gone) {
+func (s *summary) ids(i int) (known []mark.Known, gone []mark.Gone) {
 	var cleared *found
 	for j := range s.found[i][0] {
 		if f := &s.found[i][0][j]; cleared == nil || f.after(cleared) {
@@ -412,14 +412,14 @@ func (s *summary) ids(i int) (known []Known, gone []Gone) {
 		over := last.Released || cleared != nil && cleared.after(last)
 		switch mine := s.h.Site.Wrote(last.ledger); {
 		case !over && mine && !s.h.Writes(last.ledger):
-			known = append(known, Known{PacketID: id, Ledger: last.ledger, LSN: last.LSN, Here: true})
+			known = append(known, mark.Known{PacketID: id, Ledger: last.ledger, LSN: last.LSN, Here: true})
 		case !over && !mine:
-			known = append(known, Known{PacketID: id, Ledger: last.ledger, LSN: last.LSN, Sum: last.Sum})
+			known = append(known, mark.Known{PacketID: id, Ledger: last.ledger, LSN: last.LSN, Sum: last.Sum})
 			if own > 0 {
-				gone = append(gone, Gone{id, own})
+				gone = append(gone, mark.Gone{PacketID: id, Epoch: own})
 			}
 		case over && own > 0 && !(mine && last.Released):
-			gone = append(gone, Gone{id, own})
+			gone = append(gone, mark.Gone{PacketID: id, Epoch: own})
 		}
 	}
 	return known, gone

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/tributary-edge/tributary"
+	"github.com/tributary-edge/tributary/log/mark"
 	"github.com/tributary-edge/tributary/log/record"
 	"github.com/tributary-edge/tributary/sync/peer"
 )
@@ -67,25 +68,8 @@ type Arrival struct {
 	Epoch      uint64 // of its session
 	Unverified bool   // records that it sent before may be found later (R44)
 	Doubtful   bool   // QoS 2 messages that it sends again may have been taken before
-	Known      []Known
-	Gone       []Gone // packet ids that this node took, and another has released since
-}
-
-// Gone is a packet id that a device has released at another node, or used anew there. Epoch
-// is that of the session in which this node took it: that one is over, and no later one.
-type Gone struct {
-	PacketID uint16
-	Epoch    uint64
-}
-
-// Known is a QoS 2 message that another node, or an earlier process of this one, took
-// from the device, and that it has not released.
-type Known struct {
-	PacketID uint16
-	Ledger   tributary.LedgerID
-	LSN      tributary.LSN
-	Sum      uint64 // of the message: see mark.Sum
-	Here     bool   // an earlier process of this node took it, and perhaps no other has a copy
+	Known      []mark.Known
+	Gone       []mark.Gone // packet ids that this node took, and another has released since
 }
 
 // Errors of Take. The device is not let in, and nothing is lost: it comes again.

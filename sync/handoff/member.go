@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/tributary-edge/tributary"
+	"github.com/tributary-edge/tributary/log/mark"
 	"github.com/tributary-edge/tributary/sync/peer"
 )
 
@@ -91,7 +92,7 @@ func (h *Handoffs) lookHere(ctx context.Context, of []peer.Process, silent []tri
 // Decide returns whether a QoS 2 message that is known to be in the log of another
 // node is to be appended again: if not, it is to be acknowledged. It waits until
 // that is known (R47).
-func (h *Handoffs) Decide(ctx context.Context, k *Known) (again bool, err error) {
+func (h *Handoffs) Decide(ctx context.Context, k *mark.Known) (again bool, err error) {
 	began := time.Now()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()

@@ -16,14 +16,14 @@ import (
 // Join asks the node at address, which has given out the code, to let self into
 // its site. It sends the secret of the code only to a node that has proven to be
 // of the site of the code. It writes nothing: see Bundle.Adopt. A *RefusedError
-// is what the node says; each other error says whether the code is still good.
+// is what the node says; each other error says whether the code was sent.
 // Join returns after ten seconds at the latest.
 func Join(ctx context.Context, address string, code Code, self Guest) (*Bundle, error) {
 	timed, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	raw, err := (&net.Dialer{}).DialContext(timed, "tcp", address)
 	if err != nil {
-		return nil, fmt.Errorf("no node answers at %s: %w; the code was not sent and is still good", address, err)
+		return nil, fmt.Errorf("no node answers at %s: %w; the code was not sent", address, err)
 	}
 	stop := context.AfterFunc(ctx, func() { _ = raw.Close() })
 	defer stop()
@@ -58,7 +58,7 @@ func ask(ctx context.Context, raw net.Conn, code Code, self Guest) (*Bundle, err
 		}
 	}
 	if err := conn.HandshakeContext(ctx); err != nil {
-		return nil, fmt.Errorf("%w; the code was not sent and is still good", err)
+		return nil, fmt.Errorf("%w; the code was not sent", err)
 	}
 	const used = "%w; the code was sent and may count as used: ask for another one with \"tributary invite\" there. Nothing was changed here"
 	if err := writeMessage(conn, &request{Version: Version, Secret: code.secret[:], Node: self.Node.String(), Name: self.Name}); err != nil {

@@ -193,7 +193,7 @@ func TestRefused(t *testing.T) {
 	}
 	refuses(t, n.address, good, guest, "void")
 	n.says(t, "all open invitations are void")
-	refuses(t, "127.0.0.1:1", good, guest, "still good")
+	refuses(t, "127.0.0.1:1", good, guest, "the code was not sent")
 }
 
 // A tap is a man in the middle who passes everything on and keeps what the joiner
@@ -289,7 +289,7 @@ func TestManInTheMiddle(t *testing.T) {
 			all, _ := io.ReadAll(tls.Server(raw, conf)) // whatever is said
 			heard <- all
 		})
-		refuses(t, address, newCode(site.Authority.Certificate()), guest, "the code was not sent and is still good")
+		refuses(t, address, newCode(site.Authority.Certificate()), guest, "the code was not sent")
 		if all := <-heard; len(all) > 0 {
 			t.Errorf("%s: it was told %q", what, all)
 		}
@@ -336,7 +336,7 @@ func TestWrongAnswer(t *testing.T) {
 	conf := shown(site)
 	conf.NextProtos = nil
 	refuses(t, listen(t, func(raw net.Conn) { _, _ = io.ReadAll(tls.Server(raw, conf)) }), code, guest, "does not speak")
-	refuses(t, listen(t, func(raw net.Conn) { _, _ = raw.Write([]byte("HTTP/1.1 400 Bad Request\r\n\r\n")) }), code, guest, "still good")
+	refuses(t, listen(t, func(raw net.Conn) { _, _ = raw.Write([]byte("HTTP/1.1 400 Bad Request\r\n\r\n")) }), code, guest, "the code was not sent")
 }
 
 // Who comes to join, and so shows no certificate, does not get to speak as a

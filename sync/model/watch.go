@@ -14,7 +14,7 @@ type watch struct {
 // that a run has many of each.
 const (
 	takeOverOwn    = 300 * ms // R26: 2 s
-	takeOverGone   = 400 * ms // R26: 3 s
+	takeOverGone   = 300 * ms // R26: 2 s
 	takeOverLiving = 5 * sec  // R26: 60 s
 	takeOverRank   = 250 * ms // R26: 5 s
 )

@@ -59,6 +59,7 @@ type Exchange struct {
 	latest  map[tributary.NodeID]uint64 // nonces of their latest processes
 	waiting waiting
 	saying  map[tributary.NodeID]chan peer.Message // to those this node has dialed
+	dialed  map[tributary.NodeID]*dialing
 }
 
 const (
@@ -77,38 +78,25 @@ func (x *Exchange) Run(ctx context.Context) error {
 	var all sync.WaitGroup
 	defer all.Wait()
 	all.Go(func() { x.accept(ctx) })
-	dialed := map[tributary.NodeID]*dialing{}
 	tick := time.NewTicker(lookForNodes)
 	defer tick.Stop()
 	for {
 		there := map[tributary.NodeID]bool{}
 		for _, n := range x.Nodes() {
 			there[n.ID] = true
-			d := dialed[n.ID]
-			if d != nil && d.address != n.Address {
-				d.stop() // it has moved
-				d = nil
-			}
-			if d == nil {
-				d = &dialing{address: n.Address}
-				var dialCtx context.Context
-				dialCtx, d.stop = context.WithCancel(ctx)
-				dialed[n.ID] = d
-				all.Go(func() { x.keepDialing(dialCtx, n) })
-			}
+			x.dialNode(ctx, n, &all)
 		}
-		for id, d := range dialed {
+		x.mu.Lock()
+		for id, d := range x.dialed {
 			if !there[id] {
 				d.stop()
-				delete(dialed, id)
+				delete(x.dialed, id)
 			}
 		}
+		x.mu.Unlock()
 		select {
 		case <-tick.C:
-		case <-ctx.Done():
-			for _, d := range dialed {
-				d.stop()
-			}
+		case <-ctx.Done(): // and so is each dialing
 			return ctx.Err()
 		}
 	}
@@ -118,11 +106,44 @@ func (x *Exchange) Run(ctx context.Context) error {
 type dialing struct {
 	address string
 	stop    context.CancelFunc
+	again   chan struct{} // one slot: the node is there
+}
+
+// dialNode has a connection to n kept, where it is said to be.
+func (x *Exchange) dialNode(ctx context.Context, n Node, all *sync.WaitGroup) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if d := x.dialed[n.ID]; d != nil {
+		if d.address == n.Address {
+			return
+		}
+		d.stop() // it has moved
+	}
+	if x.dialed == nil {
+		x.dialed = map[tributary.NodeID]*dialing{}
+	}
+	d := &dialing{address: n.Address, again: make(chan struct{}, 1)}
+	ctx, d.stop = context.WithCancel(ctx)
+	x.dialed[n.ID] = d
+	all.Go(func() { x.keepDialing(ctx, n, d.again) })
+}
+
+// isThere has a node dialed at once that has dialed this one: without a connection to it a
+// hand-off takes it for silent.
+func (x *Exchange) isThere(n tributary.NodeID) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if d := x.dialed[n]; d != nil {
+		select {
+		case d.again <- struct{}{}:
+		default:
+		}
+	}
 }
 
 // keepDialing has a connection to n for as long as ctx lasts, as far as that is
-// possible.
-func (x *Exchange) keepDialing(ctx context.Context, n Node) {
+// possible. What comes by again says that n is there.
+func (x *Exchange) keepDialing(ctx context.Context, n Node, again <-chan struct{}) {
 	wait := redialLeast
 	said := ""
 	for ctx.Err() == nil {
@@ -147,9 +168,11 @@ func (x *Exchange) keepDialing(ctx context.Context, n Node) {
 		}
 		select {
 		case <-time.After(wait/2 + rand.N(wait)):
+			wait = min(2*wait, redialMost)
+		case <-again:
+			wait = redialLeast
 		case <-ctx.Done():
 		}
-		wait = min(2*wait, redialMost)
 	}
 }
 
@@ -326,6 +349,7 @@ func (x *Exchange) serve(ctx context.Context, raw net.Conn, known func()) {
 		return
 	}
 	defer x.speaks(c)()
+	x.isThere(c.Peer().Node)
 	if err := x.Keeper.Serve(ctx, c); err != nil && ctx.Err() == nil {
 		orDiscard(x.Logger).Info("the connection from a peer has ended", "peer", c.Peer().Name, "error", err)
 	}

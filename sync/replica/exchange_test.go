@@ -1,9 +1,12 @@
 package replica
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/tributary-edge/tributary"
@@ -61,6 +64,60 @@ func TestStrangersTakeNoPlace(t *testing.T) {
 	_ = c.Close()
 	_ = listener.Close()
 }
+
+// A node that was away for long is dialed at once when it dials: without that it stays
+// silent for a hand-off while this node waits to try again.
+func TestWhoDialsIsDialedBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t)
+		n := newNode(t, 1, disktest.New(16<<20), store.Options{}, nil)
+		defer n.stop()
+		two := tributary.NodeID{2}
+		incoming, dialed := make(pipes), make(chan time.Time)
+		x := &Exchange{
+			Self: peer.Hello{Site: "plant", Node: n.id}, Config: s.conf(t, n.id), Listener: incoming,
+			Dial: func(context.Context, string, string) (net.Conn, error) {
+				dialed <- time.Now()
+				return nil, errors.New("the cable is out")
+			},
+			Nodes:  func() []Node { return []Node{{ID: two, Address: "two"}} },
+			Admit:  func(*peer.Hello) (bool, error) { return true, nil },
+			Keeper: &Keeper{Log: n, Classify: classify, Own: func(tributary.LedgerID) bool { return false }},
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		defer synctest.Wait()
+		defer cancel()
+		go func() { _ = x.Run(ctx) }()
+		for range 10 { // until this node tries but rarely
+			<-dialed
+		}
+		near, far := net.Pipe()
+		incoming <- far
+		c, err := peer.Client(ctx, near, s.conf(t, two), peer.Hello{Site: "plant", Node: two}, n.id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = c.Close() }()
+		came := time.Now()
+		if waited := (<-dialed).Sub(came); waited > 0 {
+			t.Errorf("who has dialed was dialed back after %v, should be at once", waited)
+		}
+	})
+}
+
+// pipes is a listener that hands out what it is sent.
+type pipes chan net.Conn
+
+func (p pipes) Accept() (net.Conn, error) {
+	if c := <-p; c != nil {
+		return c, nil
+	}
+	return nil, net.ErrClosed
+}
+
+func (p pipes) Close() error { close(p); return nil }
+
+func (p pipes) Addr() net.Addr { return &net.TCPAddr{} }
 
 func isTimeout(err error) bool {
 	n, is := err.(net.Error) //nolint:errorlint // of a read
