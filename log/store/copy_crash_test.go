@@ -134,7 +134,7 @@ func (w *world) replicate(p *process) {
 		}
 		err := p.AppendCopy(&s, func(err error) {
 			if err == nil {
-				o.promised = max(o.promised, s.Next())
+				o.promise(s.Next())
 			}
 		})
 		switch {

@@ -225,7 +225,7 @@ func (w *world) life(n int) error {
 // forwardAll brings everything to Kafka that was promised.
 func (w *world) forwardAll(p *process) {
 	for _, h := range w.all {
-		h.forwarded = h.promised
+		h.forwarded = h.promised()
 		p.Forwarded(h.id, h.forwarded)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"sync/atomic"
 
 	"github.com/tributary-edge/tributary"
 	"github.com/tributary-edge/tributary/log/disk"
@@ -20,7 +21,7 @@ type history struct {
 	id        tributary.LedgerID
 	entries   []record.Entry           // everything that was appended, by LSN
 	offsets   map[partition]int64      // of the next record of each partition
-	promised  tributary.LSN            // below: acknowledged, or reported as there by an Open
+	below     atomic.Uint64            // records: acknowledged, or reported as there by an Open; Run may promise more at any time
 	forwarded tributary.LSN            // below: in Kafka
 	chains    map[tributary.LSN]uint64 // at the group boundaries that were read
 	drops     bool                     // a part of it was dropped, as the log was told to
@@ -29,6 +30,12 @@ type history struct {
 	uncounted bool                     // and could not be read at the time
 	peer      bool                     // another node writes it: what is held is a copy
 }
+
+// promised returns below which record the log has promised all.
+func (h *history) promised() tributary.LSN { return tributary.LSN(h.below.Load()) }
+
+// promise notes that the log has promised all below next. One goroutine calls it at a time.
+func (h *history) promise(next tributary.LSN) { h.below.Store(max(h.below.Load(), uint64(next))) }
 
 // add notes that r was given the next LSN.
 func (h *history) add(r *record.Record) {
@@ -80,11 +87,11 @@ func (o *oracle) check(l *Log) error {
 func (h *history) check(l *Log) error {
 	from, held := l.base(h.id)
 	if h.peer && l.opt.DropOldest {
-		h.promised = 0 // it may have been dropped, and begun again: others hold it
+		h.below.Store(0) // it may have been dropped, and begun again: others hold it
 	}
 	if !held {
-		if h.promised > h.forwarded { // also when it was dropped: Kafka has to be told
-			return fmt.Errorf("D1, D3: nothing is left; records up to %d were promised, up to %d forwarded", h.promised, h.forwarded)
+		if promised := h.promised(); promised > h.forwarded { // also when it was dropped: Kafka has to be told
+			return fmt.Errorf("D1, D3: nothing is left; records up to %d were promised, up to %d forwarded", promised, h.forwarded)
 		}
 		return nil
 	}
@@ -117,10 +124,10 @@ func (h *history) check(l *Log) error {
 	if h.patchy {
 		at = max(at, h.forwarded)
 	}
-	if at < h.promised {
-		return fmt.Errorf("D1, D3: ends at record %d; %d were promised", at, h.promised)
+	if promised := h.promised(); at < promised {
+		return fmt.Errorf("D1, D3: ends at record %d; %d were promised", at, promised)
 	}
-	h.promised = at
+	h.below.Store(uint64(at))
 	return nil
 }
 

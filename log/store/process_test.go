@@ -112,7 +112,7 @@ func (p *process) completed(id tributary.LedgerID, base tributary.LSN, tickets [
 	if a.refused {
 		p.report(fmt.Errorf("D2: records from %d on are acknowledged after a failure", base))
 	}
-	a.promised = a.told
+	a.promise(a.told)
 	p.acknowledged += int64(len(tickets))
 }
 

@@ -263,8 +263,8 @@ func (w *world) records(n, most int) (all []record.Record) {
 // forward brings more of a ledger to Kafka.
 func (w *world) forward(p *process) {
 	h := w.all[w.rng.IntN(len(w.all))]
-	if h.promised > h.forwarded {
-		h.forwarded += 1 + tributary.LSN(w.rng.Uint64N(uint64(h.promised-h.forwarded)))
+	if promised := h.promised(); promised > h.forwarded {
+		h.forwarded += 1 + tributary.LSN(w.rng.Uint64N(uint64(promised-h.forwarded)))
 		p.Forwarded(h.id, h.forwarded)
 	}
 }
