@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"io"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -14,14 +15,15 @@ import (
 
 func doctorCommand() *cobra.Command {
 	var a admin
-	var asJSON bool
+	var asJSON, offline bool
 	c := &cobra.Command{
 		Use:   "doctor",
-		Short: "Look at this machine: disk, room, clock, card life; each finding with what to do",
-		Long: "Looks at the machine with the eyes of the configured node, and at the node if it runs: one line for each\n" +
-			"finding, with what it means and what to do. It writes to the disk only to time its flushes: one page, at most\n" +
-			"200 times in 3 s, in a file that is gone afterwards. Exit code 0: good, 1: errors, 3: warnings only.",
-		Example: "  tributary doctor -c tributary.toml\n  tributary doctor --json | jq '.findings[] | select(.level != \"good\")'",
+		Short: "Look at this machine and the way to Kafka; each finding with what to do",
+		Long: "Looks at the machine with the eyes of the configured node, at the node if it runs, and at Kafka as \"tributary uplink\n" +
+			"probe\" does: one line for each finding, with what it means and what to do. It writes to the disk only to time its\n" +
+			"flushes: one page, at most 200 times in 3 s, in a file that is gone afterwards; and to Kafka nothing that a reader of\n" +
+			"committed records sees. Exit code 0: good, 1: errors, 3: warnings only.",
+		Example: "  tributary doctor -c tributary.toml\n  tributary doctor --offline\n  tributary doctor --json | jq '.findings[] | select(.level != \"good\")'",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := loadConfig(a.config, cmd.ErrOrStderr())
@@ -34,20 +36,28 @@ func doctorCommand() *cobra.Command {
 			cfg.Status.Socket = a.socket
 			node, nodeErr := a.report(cmd.Context()) // that none answers is a finding
 			r := doctor.Examine(cmd.Context(), cfg, edge.LogDir(cfg.Node.DataDir), edge.ReadFiles(cfg), node, nodeErr)
-			if asJSON {
-				err = json.NewEncoder(cmd.OutOrStdout()).Encode(r)
-			} else {
-				err = r.Text(cmd.OutOrStdout())
+			if !offline {
+				probeKafka(cmd.Context(), r, cfg)
 			}
-			if err == nil && r.ExitCode() != 0 {
-				return exit(r.ExitCode())
-			}
-			return err
+			return printFindings(cmd.OutOrStdout(), r, asJSON)
 		},
 	}
 	a.flags(c)
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	c.Flags().BoolVar(&offline, "offline", false, "leave Kafka alone")
 	return c
+}
+
+func printFindings(w io.Writer, r *doctor.Report, asJSON bool) (err error) {
+	if asJSON {
+		err = json.NewEncoder(w).Encode(r)
+	} else {
+		err = r.Text(w)
+	}
+	if err == nil && r.ExitCode() != 0 {
+		return exit(r.ExitCode())
+	}
+	return err
 }
 
 // report asks the node how it is.

@@ -125,10 +125,15 @@ func TestCommandsOnARunningNode(t *testing.T) {
 		}
 	}
 
-	code, out, errs = tributary(t, "doctor", "--json", "-c", n.config)
+	code, out, errs = tributary(t, "doctor", "--offline", "--json", "-c", n.config)
 	var found doctor.Report
 	if err := json.Unmarshal([]byte(out), &found); err != nil || code == 1 || code != found.ExitCode() || !strings.Contains(out, `"demo runs, and is green"`) {
 		t.Errorf("doctor: exit %d, %v\n%s%s", code, err, out, errs)
+	}
+	for _, args := range [][]string{{"uplink", "probe"}, {"doctor"}} { // of a Kafka that is not there
+		if code, out, errs := tributary(t, append(args, "-c", n.config)...); code != 1 || !strings.Contains(out, "error  Kafka, connection: Kafka at 127.0.0.1:1 cannot be reached") {
+			t.Errorf("%v: exit %d\n%s%s", args, code, out, errs)
+		}
 	}
 
 	data := filepath.Join(filepath.Dir(n.config), "data")

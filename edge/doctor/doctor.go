@@ -27,11 +27,11 @@ const (
 // nodeErr is why no node answers.
 func Examine(ctx context.Context, cfg *config.Config, logDir string, filesErr error, node *status.Report, nodeErr error) *Report {
 	r := &Report{}
-	r.add(filesFinding(filesErr))
+	r.Add(filesFinding(filesErr))
 	if r.directory(ctx, cfg) {
 		r.space(cfg, logDir)
 	}
-	r.add(clockFinding(clock.Synced()))
+	r.Add(clockFinding(clock.Synced()))
 	r.node(cfg, node, nodeErr)
 	return r
 }
@@ -54,36 +54,36 @@ func (r *Report) directory(ctx context.Context, cfg *config.Config) bool {
 	about := "data directory " + dir
 	switch info, err := os.Stat(dir); {
 	case errors.Is(err, fs.ErrNotExist):
-		r.add(Finding{
+		r.Add(Finding{
 			Warn, about, "it does not exist", "The first start makes it, if its user may; nothing can be measured before",
 			"make it on the disk that is to keep the records, and give it to the user who runs the node",
 		})
 		return false
 	case errors.Is(err, fs.ErrPermission):
-		r.add(denied(about, err))
+		r.Add(denied(about, err))
 		return false
 	case err != nil:
-		r.add(Finding{Error, about, err.Error(), "A node cannot start", "look at the kernel's log"})
+		r.Add(Finding{Error, about, err.Error(), "A node cannot start", "look at the kernel's log"})
 		return false
 	case !info.IsDir():
-		r.add(Finding{Error, about, "it is no directory", "A node cannot start", "set [node] data_dir to a directory"})
+		r.Add(Finding{Error, about, "it is no directory", "A node cannot start", "set [node] data_dir to a directory"})
 		return false
 	}
 	device, err := disk.DeviceOf(dir)
 	latency, probeErr := disk.ProbeFlush(ctx, dir, probeFlushes, probeLimit)
 	if errors.Is(probeErr, fs.ErrPermission) {
-		r.add(denied(about, probeErr))
+		r.Add(denied(about, probeErr))
 		return false
 	}
 	if probeErr != nil {
-		r.add(Finding{
+		r.Add(Finding{
 			Error, about, "it cannot be written: " + probeErr.Error(), "A node cannot start, or takes no records",
 			"make room; look at the kernel's log for a disk that has failed",
 		})
 		return true
 	}
-	r.add(mediumFinding(about, device, err == nil))
-	r.add(flushFinding(latency, device.Flash(), &cfg.Ack))
+	r.Add(mediumFinding(about, device, err == nil))
+	r.Add(flushFinding(latency, device.Flash(), &cfg.Ack))
 	return true
 }
 

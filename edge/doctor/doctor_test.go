@@ -174,7 +174,7 @@ func TestReport(t *testing.T) {
 		level Level
 		code  int
 	}{{Good, 0}, {Note, 0}, {Warn, 3}, {Error, 1}, {Warn, 1}} {
-		r.add(Finding{Level: c.level, About: "a", What: "w"})
+		r.Add(Finding{Level: c.level, About: "a", What: "w"})
 		if r.ExitCode() != c.code {
 			t.Errorf("after %s: exit %d, want %d", c.level, r.ExitCode(), c.code)
 		}

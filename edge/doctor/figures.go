@@ -17,7 +17,7 @@ const leastSegments = 4
 func (r *Report) space(cfg *config.Config, logDir string) {
 	total, free, err := disk.Space(cfg.Node.DataDir)
 	if err != nil {
-		r.add(Finding{Error, "space", err.Error(), "", "look at the kernel's log"})
+		r.Add(Finding{Error, "space", err.Error(), "", "look at the kernel's log"})
 		return
 	}
 	quota, short := cfg.Log.MaxBytes, Warn
@@ -27,11 +27,11 @@ func (r *Report) space(cfg *config.Config, logDir string) {
 	have, err := disk.Used(logDir, ".seg", ".zseg")
 	switch {
 	case errors.Is(err, fs.ErrPermission):
-		r.add(denied("space", err))
+		r.Add(denied("space", err))
 	case err != nil:
-		r.add(Finding{Error, "space", err.Error(), "What the log has already is not known", "look at the kernel's log"})
+		r.Add(Finding{Error, "space", err.Error(), "What the log has already is not known", "look at the kernel's log"})
 	default:
-		r.add(spaceFinding(quota, have, free, cfg.Log.SegmentBytes, short))
+		r.Add(spaceFinding(quota, have, free, cfg.Log.SegmentBytes, short))
 	}
 }
 
@@ -61,28 +61,28 @@ const shortLifeYears = 3
 func (r *Report) node(cfg *config.Config, node *status.Report, err error) {
 	const means = "What is written to the card in a day, and for how long the log has room, only a running node can say"
 	if errors.Is(err, fs.ErrPermission) {
-		r.add(Finding{
+		r.Add(Finding{
 			Note, "node", "permission denied on " + cfg.Status.Socket, means,
 			"run as the user of the node, for example sudo -u USER tributary doctor",
 		})
 		return
 	}
 	if node == nil {
-		r.add(Finding{
+		r.Add(Finding{
 			Note, "node", "none answers on " + cfg.Status.Socket,
 			means, `start it, "tributary run"`,
 		})
 		return
 	}
 	if len(node.Reasons) == 0 {
-		r.add(Finding{Good, "node", fmt.Sprintf("%s runs, and is %s", node.Node, node.Colour), "", ""})
+		r.Add(Finding{Good, "node", fmt.Sprintf("%s runs, and is %s", node.Node, node.Colour), "", ""})
 	}
 	level := map[status.Colour]Level{status.Red: Error, status.Yellow: Warn}[node.Colour]
 	for _, reason := range node.Reasons {
-		r.add(Finding{level, "node", reason, "", ""}) // it says itself what to do
+		r.Add(Finding{level, "node", reason, "", ""}) // it says itself what to do
 	}
-	r.add(flashFinding(&node.Flash))
-	r.add(roomFinding(&node.Log))
+	r.Add(flashFinding(&node.Flash))
+	r.Add(roomFinding(&node.Log))
 }
 
 func flashFinding(f *status.Flash) Finding {

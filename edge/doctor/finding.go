@@ -49,7 +49,8 @@ type Report struct {
 	Warnings int       `json:"warnings"`
 }
 
-func (r *Report) add(f Finding) {
+// Add puts a finding behind the others.
+func (r *Report) Add(f Finding) {
 	r.Findings = append(r.Findings, f)
 	switch f.Level {
 	case Warn:

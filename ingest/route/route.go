@@ -118,6 +118,19 @@ func Compile(rules []Rule, fallback Rule, facts Facts) (*Table, error) {
 // It is a name that Kafka takes.
 func (t *Table) DeadLetter() string { return t.deadLetter }
 
+// Topics returns the Kafka topics that rules name without a variable, each once; the
+// dead-letter topic is not among them.
+func (t *Table) Topics() []string {
+	var all []string
+	for i := range t.rules {
+		r := &t.rules[i]
+		if name, ok := r.topic.constant(); ok && !r.local && !slices.Contains(all, name) {
+			all = append(all, name)
+		}
+	}
+	return all
+}
+
 // Covered reports whether rule number i can never win because a single earlier
 // rule, by, matches every topic that i matches.
 func (t *Table) Covered(i int) (by int, ok bool) {

@@ -21,6 +21,14 @@ func mustCompile(t testing.TB, fallback Rule, rules ...Rule) *Table {
 	return table
 }
 
+func TestTopics(t *testing.T) {
+	table := mustCompile(t, Rule{Topic: "mqtt"},
+		Rule{Match: "a/{line}", Topic: "telemetry.{line}"}, Rule{Match: "b", Topic: "{site}.b"}, Rule{Match: "c"}, Rule{Match: "d", Topic: "mqtt"})
+	if got := table.Topics(); !slices.Equal(got, []string{"plant7.b", "mqtt"}) {
+		t.Errorf("topics %q", got)
+	}
+}
+
 func TestResolve(t *testing.T) {
 	table := mustCompile(t, Rule{Topic: "mqtt"},
 		Rule{Match: "plant/{line}/{device}/tele/#", Topic: "telemetry.{line}"},

@@ -326,3 +326,39 @@ func TestRealTopicForbidden(t *testing.T) {
 	}
 	checkExactlyOnce(t, l, readCommitted(t, cfg.Brokers, topic("a"), topic("dead")))
 }
+
+// A probe of the real Kafka, before a topic may be written to and after.
+func TestRealProbe(t *testing.T) {
+	cfg, topic, kafka := realKafka(t)
+	create(t, kafka, topic("a"), 1)
+	create(t, kafka, topic("b"), 1)
+	deny := kadm.NewACLs().Topics(topic("b")).ResourcePatternType(kadm.ACLPatternLiteral).Operations(kadm.OpWrite).Deny("User:ANONYMOUS").DenyHosts()
+	ids := kadm.NewACLs().TransactionalIDs("tributary." + cfg.Site + ".").ResourcePatternType(kadm.ACLPatternPrefixed).Operations(kadm.OpWrite).Deny("User:ANONYMOUS").DenyHosts()
+	allow := kadm.NewACLs().Topics(topic("b")).ResourcePatternType(kadm.ACLPatternLiteral).Operations(kadm.OpDescribe).Allow("User:ANONYMOUS").AllowHosts()
+	for _, acl := range []*kadm.ACLBuilder{deny, allow} {
+		if results, err := kafka.CreateACLs(t.Context(), acl); err != nil || results[0].Err != nil {
+			t.Skipf("NOT RUN: this Kafka has no ACLs: %v %v", err, results)
+		}
+	}
+	found := Probe(t.Context(), cfg, []string{topic("a"), topic("b"), topic("c")})
+	for _, thing := range []string{"connection", "transactions", "topic " + topic("a")} {
+		if f := about(t, found, thing); f.Bad || f.Later {
+			t.Errorf("%+v, should be good", f)
+		}
+	}
+	if f := about(t, found, "topic "+topic("b")); !f.Bad || !strings.Contains(f.Do, "kafka-acls") || !strings.Contains(f.Do, "--topic "+topic("b")) {
+		t.Errorf("%+v, should name kafka-acls", f)
+	}
+	if f := about(t, found, "topic "+topic("c")); f.Bad || !f.Later {
+		t.Errorf("%+v, should come later", f)
+	}
+	if n := len(readCommitted(t, cfg.Brokers, topic("a"))); n > 0 {
+		t.Errorf("readers see %d records", n)
+	}
+	if results, err := kafka.CreateACLs(t.Context(), ids); err != nil || results[0].Err != nil {
+		t.Fatal(err, results)
+	}
+	if f := about(t, Probe(t.Context(), cfg, []string{topic("a")}), "transactions"); !f.Bad || !strings.Contains(f.Do, "--transactional-id tributary."+cfg.Site+".") {
+		t.Errorf("%+v, should name the transactional ids", f)
+	}
+}

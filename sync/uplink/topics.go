@@ -18,6 +18,7 @@ type topic struct {
 	id        [16]byte
 	leaders   []int32 // by partition; nil unless all of them have one
 	mayWrite  bool
+	mayRead   bool
 	err       error
 	badLeader error
 }
@@ -81,8 +82,9 @@ func readTopic(from *kmsg.MetadataResponseTopic) topic {
 		t.name = *from.Topic
 	}
 	// A broker that does not tell (before 2.3) is believed to allow.
-	const untold, write = -1 << 31, 1 << uint(kmsg.ACLOperationWrite)
+	const untold, read, write = -1 << 31, 1 << uint(kmsg.ACLOperationRead), 1 << uint(kmsg.ACLOperationWrite)
 	t.mayWrite = from.AuthorizedOperations == untold || from.AuthorizedOperations&write != 0
+	t.mayRead = from.AuthorizedOperations == untold || from.AuthorizedOperations&read != 0
 
 	leaders := make([]int32, len(from.Partitions))
 	for i := range from.Partitions {
