@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -212,10 +213,28 @@ func TestTakeOverOfAFreshLedger(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { _ = gate.Close() })
 	a.addr = gate.Addr().String()
-	if err := gate.Close(); err != nil {
-		t.Fatal(err)
-	}
+	var open atomic.Bool
+	go func() {
+		for {
+			c, err := gate.Accept()
+			if err != nil {
+				return
+			}
+			if !open.Load() {
+				_ = c.Close()
+				continue
+			}
+			to, err := net.Dial("tcp", kafka)
+			if err != nil {
+				_ = c.Close()
+				continue
+			}
+			go func() { _, _ = io.Copy(c, to); _ = c.Close() }()
+			go func() { _, _ = io.Copy(to, c); _ = to.Close() }()
+		}
+	}()
 	b.pairWith(a)
 	w := a.connect("device", 1)
 	sent := 0
@@ -228,25 +247,7 @@ func TestTakeOverOfAFreshLedger(t *testing.T) {
 	}
 	publish(50)
 	b.committed("mqtt", sent)
-	if gate, err = net.Listen("tcp", a.addr); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = gate.Close() })
-	go func() {
-		for {
-			c, err := gate.Accept()
-			if err != nil {
-				return
-			}
-			to, err := net.Dial("tcp", kafka)
-			if err != nil {
-				_ = c.Close()
-				continue
-			}
-			go func() { _, _ = io.Copy(c, to); _ = c.Close() }()
-			go func() { _, _ = io.Copy(to, c); _ = to.Close() }()
-		}
-	}()
+	open.Store(true)
 	a.until("its own way to Kafka", func(r status.Report) bool { return r.Uplink.State == "forwarding" })
 	publish(50)
 	a.addr = kafka
