@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -17,15 +16,8 @@ import (
 	"github.com/tributary-edge/tributary/edge/config"
 )
 
-// defaultConfig is where the packages put the configuration.
-const defaultConfig = "/etc/tributary/tributary.toml"
-
-func configFlag(c *cobra.Command, path *string) {
-	c.Flags().StringVarP(path, "config", "c", defaultConfig, "configuration file")
-}
-
 func runCommand() *cobra.Command {
-	var path string
+	in := config.Input{Environ: os.Environ()}
 	c := &cobra.Command{
 		Use:     "run",
 		Short:   "Run the node until SIGTERM or SIGINT",
@@ -36,7 +28,7 @@ func runCommand() *cobra.Command {
 			"acknowledges it and exits with code 0. Records that are not in Kafka yet wait on the disk for the next start.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
-			cfg, err := loadConfig(path, cmd.ErrOrStderr())
+			cfg, err := loadInput(&in, cmd.ErrOrStderr())
 			if err != nil {
 				return err
 			}
@@ -70,7 +62,8 @@ func runCommand() *cobra.Command {
 			return err
 		},
 	}
-	configFlag(c, &path)
+	configFlag(c, &in.Path)
+	setFlag(c, &in)
 	return c
 }
 
@@ -108,43 +101,6 @@ func reloadOnHUP(ctx context.Context, node *edge.Node) (stop func()) {
 		}
 	}()
 	return cancel
-}
-
-func checkCommand() *cobra.Command {
-	var path string
-	c := &cobra.Command{
-		Use:     "check [FILE]",
-		Short:   "Find every mistake in a configuration file; reads only that file, changes nothing",
-		Long:    "Finds every mistake in a configuration file at once. Exit code 0: good, 1: errors, 3: warnings only.",
-		Example: "  tributary check -c tributary.toml",
-		Args:    cobra.MaximumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 1 {
-				path = args[0]
-			}
-			if code := config.Check(cmd.OutOrStdout(), path); code != 0 {
-				return exit(code)
-			}
-			return nil
-		},
-	}
-	configFlag(c, &path)
-	return c
-}
-
-// loadConfig reads the configuration and prints what is wrong with it.
-func loadConfig(path string, stderr io.Writer) (*config.Config, error) {
-	cfg, problems, err := config.Load(path)
-	if err != nil {
-		return nil, err
-	}
-	for _, p := range problems {
-		fmt.Fprintln(stderr, p)
-	}
-	if cfg == nil {
-		return nil, fmt.Errorf("the configuration %s has errors; nothing was started or changed", path)
-	}
-	return cfg, nil
 }
 
 func newLogger(w io.Writer, c *config.Logging) *slog.Logger {

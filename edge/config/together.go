@@ -224,14 +224,22 @@ func (r *reader) checkStrictly() {
 	if r.failed() {
 		return
 	}
+	for i := range r.doc.parts {
+		if p := &r.doc.parts[i]; p.file {
+			r.checkPart(p)
+		}
+	}
+}
+
+func (r *reader) checkPart(p *part) {
 	var all map[string]any
 	var wrong *toml.DecodeError
-	switch err := toml.Unmarshal(r.doc.src, &all); {
+	switch err := toml.Unmarshal(r.doc.src[p.at.from:p.at.to], &all); {
 	case err == nil:
 	case errors.As(err, &wrong):
 		line, column := wrong.Position()
-		r.errorAt(r.doc.span(line, column), "this is not TOML: "+plain(strings.TrimPrefix(wrong.Error(), "toml: ")), "")
+		r.errorAt(p.span(r.doc.src, line, column), "this is not TOML: "+plain(strings.TrimPrefix(wrong.Error(), "toml: ")), "")
 	default:
-		r.errorAt(span{}, "this is not TOML: "+plain(strings.TrimPrefix(err.Error(), "toml: ")), "")
+		r.errorAt(span{p.at.from, p.at.from}, "this is not TOML: "+plain(strings.TrimPrefix(err.Error(), "toml: ")), "")
 	}
 }
