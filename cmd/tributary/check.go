@@ -52,11 +52,15 @@ func checkCommand() *cobra.Command {
 
 // loadConfig reads the configuration and prints what is wrong with it.
 func loadConfig(path string, stderr io.Writer) (*config.Config, error) {
-	return loadInput(&config.Input{Path: path, Environ: os.Environ()}, stderr)
+	read, err := loadInput(&config.Input{Path: path, Environ: os.Environ()}, stderr)
+	if err != nil {
+		return nil, err
+	}
+	return read.Config, nil
 }
 
 // loadInput is loadConfig of more than a path.
-func loadInput(in *config.Input, stderr io.Writer) (*config.Config, error) {
+func loadInput(in *config.Input, stderr io.Writer) (*config.Reading, error) {
 	read, err := in.Read()
 	if err != nil {
 		return nil, err
@@ -65,7 +69,25 @@ func loadInput(in *config.Input, stderr io.Writer) (*config.Config, error) {
 		fmt.Fprintln(stderr, p)
 	}
 	if read.Config == nil {
-		return nil, fmt.Errorf("the configuration %s has errors; nothing was started or changed", in.Path)
+		return read, fmt.Errorf("the configuration %s has errors; nothing was started or changed", in.Path)
 	}
-	return read.Config, nil
+	return read, nil
+}
+
+// loadToRun is loadInput for a start: if there is an error and lastGood is set, it
+// returns the last good configuration, and what is wrong with the other.
+func loadToRun(in *config.Input, lastGood bool, stderr io.Writer) (read *config.Reading, broken string, err error) {
+	read, err = loadInput(in, stderr)
+	if err == nil || !lastGood {
+		return read, "", err
+	}
+	broken = err.Error()
+	if read != nil {
+		broken = read.FirstError()
+	}
+	read, lastErr := in.LastGood(read)
+	if lastErr != nil {
+		return nil, "", fmt.Errorf("%w. --last-good-on-error: %w", err, lastErr)
+	}
+	return read, broken, nil
 }

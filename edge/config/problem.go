@@ -61,6 +61,15 @@ func (p Problem) String() string {
 	return b.String()
 }
 
+// Sentence returns the problem on one line, with its place and its hint.
+func (p Problem) Sentence() string {
+	s := fmt.Sprintf("%s:%d:%d: %s", p.File, p.Line, p.Col, p.Message)
+	if p.Hint != "" {
+		s += " (" + p.Hint + ")"
+	}
+	return s
+}
+
 // How much is shown of a long line and of a long text about it.
 const (
 	maxSourceChars  = 160

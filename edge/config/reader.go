@@ -275,7 +275,7 @@ func (r *reader) set(s *section, key name, v value) {
 	}
 	v, faults := r.expand(v)
 	v = fit(path, v)
-	r.note(s, path, key, v)
+	r.note(path, key, v)
 	for i, item := range v.items {
 		r.seen[itemPath(path, i)] = item.at
 	}

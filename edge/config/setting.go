@@ -17,12 +17,13 @@ type Setting struct {
 	Hidden []string `json:"instead_of,omitzero"` // where values stand that it replaces
 
 	kept string // Value, with secret variables as they are written
+	v    value
 }
 
 // note keeps what a key is set to, and forgets what was doubtful about the value that
 // it replaces.
-func (r *reader) note(s *section, path string, key name, v value) {
-	now := &Setting{Key: path, Value: literal(&v, false), kept: literal(&v, true), From: r.doc.origin(key.at.from)}
+func (r *reader) note(path string, key name, v value) {
+	now := &Setting{Key: path, v: v, Value: literal(&v, false), kept: literal(&v, true), From: r.doc.origin(key.at.from)}
 	if before := r.settings[path]; before != nil {
 		now.Hidden = append(slices.Clip(before.Hidden), before.From)
 		r.problems = slices.DeleteFunc(r.problems, func(f found) bool {

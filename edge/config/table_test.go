@@ -59,3 +59,25 @@ func TestDefaultsReplaceEverything(t *testing.T) {
 		t.Errorf("got  %+v\nwant %+v", read.Config, want)
 	}
 }
+
+// docs/OPERATIONS.md says of each key that a reload applies that it does, and of no
+// other.
+func TestLiveKeysAreDocumented(t *testing.T) {
+	text, err := os.ReadFile("../../docs/OPERATIONS.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, found := strings.Cut(string(text), "<!-- live keys -->")
+	table, _, closed := strings.Cut(table, "<!-- end -->")
+	if !found || !closed {
+		t.Fatal("docs/OPERATIONS.md has no table of live keys")
+	}
+	for _, k := range Keys() {
+		section, key, _ := strings.Cut(k.Path, ".")
+		_, row, _ := strings.Cut(table, "| `["+section+"]`")
+		row, _, _ = strings.Cut(row, "\n")
+		if is := strings.Contains(row, "`"+key+"`"); is != k.Live {
+			t.Errorf("%s: live %v, documented as live %v", k.Path, k.Live, is)
+		}
+	}
+}

@@ -42,7 +42,7 @@ func (r *reader) expand(v value) (value, []fault) {
 }
 
 // withoutSecrets returns a text about v without what its secret variables say.
-func (v *value) withoutSecrets(s string) string {
+func (v value) withoutSecrets(s string) string {
 	for _, secret := range v.secrets {
 		s = strings.ReplaceAll(s, secret, "...")
 	}
