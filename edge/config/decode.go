@@ -71,7 +71,7 @@ type check func(s string) (reason, hint string)
 // text reads any text that check likes; check may be nil.
 func text(dst *string, judge check) decoder {
 	return func(v value) []fault {
-		s, faults := v.asText("")
+		s, faults := v.asText("put quotes around it")
 		if faults != nil {
 			return faults
 		}
@@ -125,7 +125,7 @@ func list(dst *[]string, judge check, example string) decoder {
 			var s string
 			faults = append(faults, text(&s, judge)(item)...)
 			if s != "" && seen[s] && !strings.HasSuffix(s, ":0") {
-				faults = append(faults, item.bad("", "%q stands twice", s)...)
+				faults = append(faults, item.bad("leave one out", "%q stands twice", s)...)
 			}
 			seen[s] = true
 			all = append(all, s)
@@ -162,7 +162,7 @@ func boolean(dst *bool) decoder {
 func integer[T ~int | ~int16 | ~int32 | ~uint16](dst *T, low, high T) decoder {
 	return func(v value) []fault {
 		if v.kind != unstable.Integer {
-			return v.bad("", "needs a whole number, not %s", kindWords(v.kind))
+			return v.bad(fmt.Sprintf("a number from %d to %d, without quotes", low, high), "needs a whole number, not %s", kindWords(v.kind))
 		}
 		n, err := strconv.ParseInt(v.text, 0, 64)
 		if err != nil || n < int64(low) || n > int64(high) {

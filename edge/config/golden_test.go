@@ -5,6 +5,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -92,6 +93,24 @@ func TestGolden(t *testing.T) {
 	}
 	if wrong < leastWrong {
 		t.Errorf("only %d wrong configurations, want %d", wrong, leastWrong)
+	}
+}
+
+// remedy is what a message says that needs no hint.
+var remedy = regexp.MustCompile(`did you mean|must be|it may|the first is on line|there are |is made of|each take|"#" matches|do not pair|is taken by|stands twice|no record may go there|Kafka's own|is empty|more than is worth`)
+
+// Every error of every wrong configuration says what to do.
+func TestErrorsSayWhatToDo(t *testing.T) {
+	for name, in := range inputs(t) {
+		read, err := in.Read()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range read.Problems {
+			if p.Severity == Error && p.Hint == "" && !remedy.MatchString(p.Message) {
+				t.Errorf("%s: no hint for %s", name, p)
+			}
+		}
 	}
 }
 

@@ -315,7 +315,7 @@ func (r *reader) unknownKey(s *section, at span, key string) {
 	}
 	message, hint := fmt.Sprintf("unknown key %q", key), ""
 	if s == nil {
-		message += " above the first section"
+		message, hint = message+" above the first section", "keys belong under a section, such as [kafka]"
 	} else {
 		message += " in " + s.title()
 		if near := closest(key, s.keys()); near != "" {

@@ -238,7 +238,7 @@ func (r *reader) checkPart(p *part) {
 	case err == nil:
 	case errors.As(err, &wrong):
 		line, column := wrong.Position()
-		r.errorAt(p.span(r.doc.src, line, column), "this is not TOML: "+plain(strings.TrimPrefix(wrong.Error(), "toml: ")), "")
+		r.errorAt(p.span(r.doc.src, line, column), "this is not TOML: "+plain(strings.TrimPrefix(wrong.Error(), "toml: ")), "write each section once: its header, and its keys below")
 	default:
 		r.errorAt(span{p.at.from, p.at.from}, "this is not TOML: "+plain(strings.TrimPrefix(err.Error(), "toml: ")), "")
 	}
