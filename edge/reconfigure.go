@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -71,6 +72,9 @@ func (n *Node) Reconfigure(next *config.Reading, err error) *config.Config {
 	}
 	inForce, waiting := r.inForce.Reload(next)
 	c := inForce.Config
+	if n.reserveWaits(c) && !slices.Contains(waiting, reserveKey) {
+		waiting = append(waiting, reserveKey)
+	}
 	r.inForce, r.state = inForce, status.Config{NeedsRestart: waiting}
 	r.apply(c)
 	n.door.Reroute()
@@ -82,8 +86,16 @@ func (n *Node) Reconfigure(next *config.Reading, err error) *config.Config {
 		n.logger.Warn("needs a restart: "+key, "now", "as it was") //nolint:sloglint // the sentence is what people look for
 	}
 	n.logger.Info("reloaded the configuration", "routes", len(c.Routes), "linger", c.Kafka.Linger.String(), "need_a_restart", len(waiting))
-	n.keepLastGood(next)
+	n.keepLastGood(inForce)
 	return c
+}
+
+const reserveKey = "[log] alarm_reserve"
+
+// reserveWaits says whether its "auto" means another reserve with c, because there are
+// alarm routes now or none any more: the log has set it aside when it was opened.
+func (n *Node) reserveWaits(c *config.Config) bool {
+	return n.cfg.Log.AlarmReserve == 0 && c.Log.AlarmReserve == 0 && n.cfg.HasAlarms() != c.HasAlarms()
 }
 
 // keepLastGood keeps a configuration for a start with a broken one.

@@ -83,8 +83,16 @@ func TestReconfigure(t *testing.T) {
 	if _, _, err := s.dial().next(); err == nil {
 		t.Error("a second client of this address was let in")
 	}
+	const alarms = "[[route]]\nmatch = \"a\"\ntopic = \"t\"\npriority = \"alarm\"\n"
+	for range 2 { // a reserve for alarms is set aside at a start, however often this is read
+		s.Reconfigure(s.reading(alarms + "[mqtt_]\n"))
+		s.Reconfigure(s.reading(alarms + "[log]\nsegment = \"4MiB\"\n"))
+		if got := s.Report().Config.NeedsRestart; !slices.Equal(got, []string{"[log] segment", "[log] alarm_reserve"}) {
+			t.Errorf("%q", got)
+		}
+	}
 	in := config.Input{Path: "elsewhere/tributary.toml"}
-	if last, err := in.LastGood(&config.Reading{DataDir: s.dir}); err != nil || last.Config.Node.Name != "n1" {
+	if last, err := in.LastGood(&config.Reading{DataDir: s.dir}); err != nil || last.Config.Node.Name != "n1" || last.Config.Log.SegmentBytes == 4<<20 || !last.Config.HasAlarms() {
 		t.Errorf("last good: %v, %v", last, err)
 	}
 }

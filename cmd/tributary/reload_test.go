@@ -116,6 +116,9 @@ func TestHangUpAndLastGood(t *testing.T) {
 	g.until("the last good start", func(r *status.Report) bool {
 		return len(r.MQTT.Listen) > 0 && r.Node == "gw" && r.Colour == status.Yellow && strings.Contains(r.Config.LastGood, "tributary.toml:8:11")
 	})
+	if code, out, errs := tributary(t, "status", "-c", g.file); code != 1 || !strings.Contains(out, "runs with the last good one") {
+		t.Errorf("exit %d: %s%s", code, out, errs) // the broken configuration still says where the node is
+	}
 	if !strings.Contains(g.text(), "THE CONFIGURATION IS BROKEN") {
 		t.Error(g.text())
 	}

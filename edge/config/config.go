@@ -6,6 +6,7 @@
 package config
 
 import (
+	"cmp"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -218,7 +219,7 @@ func parse(from sources) *Reading {
 		r.checkRoutes()
 		r.checkStrictly()
 	}
-	read := &Reading{Problems: r.sorted(), DataDir: c.Node.DataDir, settings: r.settings, in: from.in}
+	read := &Reading{Problems: r.sorted(), DataDir: c.Node.DataDir, Socket: cmp.Or(c.Status.Socket, socketIn(c.Node.DataDir)), settings: r.settings, in: from.in}
 	if !r.failed() {
 		read.Config = c
 	}

@@ -38,6 +38,8 @@ type Reading struct {
 	// DataDir is where the last good configuration is looked for: [node] data_dir, if
 	// that could be read, else its default. It is set where Config is nil, too.
 	DataDir string
+	// Socket is where the commands reach the node: [status] socket, likewise.
+	Socket string
 
 	settings map[string]*Setting
 	in       folder

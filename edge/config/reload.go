@@ -48,19 +48,8 @@ func (r *Reading) Reload(next *Reading) (inForce *Reading, waiting []string) {
 	if parsed.Config == nil {
 		return r, changed
 	}
-	if waits := reserveWaits(r.Config, next.Config); waits && !slices.Contains(waiting, reserveKey) {
-		waiting = append(waiting, reserveKey)
-	}
 	parsed.settings = mixed.settings
 	return parsed, waiting
-}
-
-const reserveKey = "[log] alarm_reserve"
-
-// reserveWaits says whether "auto" means another reserve, because now there are alarm
-// routes or none any more: the log has set it aside when it was opened.
-func reserveWaits(now, next *Config) bool {
-	return now.Log.AlarmReserve == 0 && now.HasAlarms() != next.HasAlarms()
 }
 
 // titled writes a path as people see the key: "[log] segment".

@@ -75,11 +75,6 @@ func TestReloadOfRoutes(t *testing.T) {
 	if target, err := got.Config.Table.Resolve("b", "", ""); err != nil || target.Topic != "tb" {
 		t.Errorf("%+v, %v", target, err)
 	}
-	// A reserve for alarms is set aside at a start.
-	_, waiting = now.Reload(read(t, smallest+strings.Replace(a, "topic", "priority = \"alarm\"\ntopic", 1), "[log]\nsegment = \"4MiB\"\n"))
-	if want := []string{"[log] alarm_reserve"}; !reflect.DeepEqual(waiting, want) {
-		t.Errorf("waiting %q, want %q", waiting, want)
-	}
 	// How a value is written is no change.
 	if _, waiting = now.Reload(read(t, smallest+a, "[log]\nsegment = \"4096KiB\"\nmax_age = \"720h\"\n")); waiting != nil {
 		t.Errorf("waiting %q", waiting)

@@ -209,7 +209,7 @@ const maxSocketBytes = 107
 func (r *reader) checkSocket() {
 	c := r.config
 	if c.Status.Socket == "" {
-		c.Status.Socket = filepath.Join(c.Node.DataDir, "admin.sock")
+		c.Status.Socket = socketIn(c.Node.DataDir)
 	}
 	if n := len(c.Status.Socket); n > maxSocketBytes {
 		r.errorAt(r.place("status.socket", "node.data_dir"),
@@ -217,6 +217,9 @@ func (r *reader) checkSocket() {
 			`socket = "/run/tributary/admin.sock"`)
 	}
 }
+
+// socketIn is where the commands reach the node of a data directory by default.
+func socketIn(dataDir string) string { return filepath.Join(dataDir, "admin.sock") }
 
 // checkStrictly finds what our own reading is too lenient for, such as a section
 // that is opened in two ways. It only runs on a file without other errors.
