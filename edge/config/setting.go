@@ -108,6 +108,15 @@ func (r *Reading) Settings() []Setting {
 	return all
 }
 
+// Origin returns where the value of a key comes from, such as "tributary.toml:3", or
+// "default". The keys of the first route are route[0].match and so on.
+func (r *Reading) Origin(key string) string {
+	if s := r.settings[key]; s != nil {
+		return s.From
+	}
+	return "default"
+}
+
 // routeSettings returns the keys of the routes, as far as they are set.
 func (r *Reading) routeSettings() []Setting {
 	var all []Setting
