@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/tributary-edge/tributary/edge/config"
 	"github.com/tributary-edge/tributary/edge/status"
@@ -78,6 +79,12 @@ func TestReconfigure(t *testing.T) {
 	w.expect(0x40, 3)
 	s.until("back", func(r status.Report) bool { return r.Uplink.Waiting == 0 })
 	s.wantRouted("after")
+	s.mqtt = "max_messages_per_second = 1\n"
+	s.Reconfigure(s.reading(""))
+	for id := range uint16(3) {
+		w.publish(1, 0, 4+id, "a/b", "fast")
+	}
+	s.until("slowed", func(r status.Report) bool { return r.MQTT.Slowed > 0 })
 	s.mqtt = "max_connections_per_address = 1\n"
 	s.Reconfigure(s.reading(""))
 	if _, _, err := s.dial().next(); err == nil {
@@ -95,4 +102,24 @@ func TestReconfigure(t *testing.T) {
 	if last, err := in.LastGood(&config.Reading{DataDir: s.dir}); err != nil || last.Config.Node.Name != "n1" || last.Config.Log.SegmentBytes == 4<<20 || !last.Config.HasAlarms() {
 		t.Errorf("last good: %v, %v", last, err)
 	}
+}
+
+// A shorter linger counts for the first record that comes after the reload.
+func TestReconfigureLinger(t *testing.T) {
+	s := newSite(t, "")
+	s.linger = "1h"
+	s.start()
+	s.adopt()
+	s.until("the uplink", func(r status.Report) bool { return r.Uplink.State == "forwarding" })
+	s.linger = "10ms"
+	if c := s.Reconfigure(s.reading("")); c.Kafka.Linger != 10*time.Millisecond {
+		t.Error(c.Kafka.Linger)
+	}
+	if r := s.Report(); r.Colour != status.Green {
+		t.Errorf("%v %v", r.Colour, r.Reasons)
+	}
+	w := s.login("dev", "", "")
+	w.publish(1, 0, 1, "a/b", "soon")
+	w.expect(0x40, 1)
+	s.committed("mqtt", 1)
 }
