@@ -83,7 +83,7 @@ func (n *Node) Reconfigure(next *config.Reading, err error) *config.Config {
 		MaxSlowed: c.MQTT.MaxSlowed, MaxRetained: c.MQTT.MaxRetained, MaxRetainedBytes: c.MQTT.MaxRetainedBytes,
 	})
 	for _, key := range waiting {
-		n.logger.Warn("needs a restart: "+key, "now", "as it was") //nolint:sloglint // the sentence is what people look for
+		n.logger.Warn("needs a restart: "+key, "until_then", "the old value is in force") //nolint:sloglint // the sentence is what people look for
 	}
 	n.logger.Info("reloaded the configuration", "routes", len(c.Routes), "linger", c.Kafka.Linger.String(), "need_a_restart", len(waiting))
 	n.keepLastGood(inForce)
