@@ -35,7 +35,7 @@ func (n *Node) Report() status.Report {
 			HasAlarms: n.cfg.HasAlarms(), DropsOldest: n.cfg.Log.DropOldest,
 			ClockSynced: n.clock.Synced(), RoomBytes: l.RoomBytes, PackedFrom: l.PackedFrom, PackedTo: l.PackedTo,
 		},
-		Uplink: n.up.snapshot(),
+		Uplink: n.up.snapshot(), Config: n.configState(),
 	}
 	r.MQTT.Sessions, r.MQTT.Retained, r.MQTT.Subscriptions, r.MQTT.Sent = d.Sessions, d.Retained, d.Subscribers, d.Sent
 	r.MQTT.SubscribersLost, r.MQTT.RefusedClients = d.Refused.QueueLost+d.Refused.FanoutLost, d.Refused.Denied+d.Refused.TooMany

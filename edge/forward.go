@@ -30,7 +30,7 @@ func (n *Node) forward(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	cfg.Logger = n.logger
+	cfg.Logger, cfg.Pace = n.logger, n.running.ask
 	n.site.holdAtMarks(&cfg)
 	n.machine.Kafka(&cfg)
 	n.awaitClock(ctx)

@@ -59,6 +59,7 @@ type Node struct {
 	ready   chan struct{}
 	grown   chan struct{} // one slot: something was committed to a log that may drop it
 
+	running   running
 	badReload atomic.Pointer[string] // why the last reload failed; nil: it did not
 
 	saving       sync.Mutex    // guards what follows; one save at a time
@@ -78,6 +79,7 @@ func Open(ctx context.Context, cfg *config.Config, logger *slog.Logger) (n *Node
 func OpenOn(ctx context.Context, cfg *config.Config, logger *slog.Logger, m Machine) (n *Node, err error) {
 	m = m.withDefaults()
 	n = &Node{cfg: cfg, logger: logger, machine: m, clock: m.Clock, started: time.Now(), ready: make(chan struct{}), grown: make(chan struct{}, 1)}
+	n.running.apply(cfg)
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.Close())
@@ -180,7 +182,7 @@ func (n *Node) openDoor(ctx context.Context) error {
 	door, err := ingest.New(ingest.Options{
 		Handoff: moves, ListenOn: n.machine.Listen,
 		Listen: n.cfg.MQTT.Listen, ListenTLS: n.cfg.MQTT.ListenTLS, ListenWS: n.cfg.MQTT.ListenWS, ListenWSS: n.cfg.MQTT.ListenWSS, TLS: guard.TLS(),
-		Log: n.log, Reader: n.reader, Router: router{n.cfg.Table}, Guard: asked, Gate: places, Version: Version,
+		Log: n.log, Reader: n.reader, Router: router{&n.running.table}, Guard: asked, Gate: places, Version: Version,
 		IsFull:     func(err error) bool { return errors.As(err, new(*store.FullError)) },
 		DeadLetter: n.cfg.DefaultRoute.DeadLetter,
 		MaxClients: n.cfg.MQTT.MaxClients, MaxPacketBytes: n.cfg.MQTT.MaxPacketBytes, ReceiveMaximum: int(n.cfg.MQTT.ReceiveMaximum), MaxTopicLevels: n.cfg.MQTT.MaxTopicLevels,
@@ -223,10 +225,10 @@ func (n *Node) signalGrown() {
 }
 
 // router fits a route.Table to the door.
-type router struct{ table *route.Table }
+type router struct{ table *atomic.Pointer[route.Table] }
 
 func (r router) Route(topic, clientID, username string) (ingest.Destination, error) {
-	target, err := r.table.Resolve(topic, clientID, username)
+	target, err := r.table.Load().Resolve(topic, clientID, username)
 	return ingest.Destination{Stream: target.Topic, Key: target.Key, Urgent: target.Urgent, Alarm: target.Alarm}, err
 }
 
@@ -274,6 +276,7 @@ func (n *Node) Run(ctx context.Context) error {
 	}
 	select {
 	case <-n.door.Ready():
+		n.startedWell()
 		close(n.ready)
 	case <-ctx.Done():
 	}

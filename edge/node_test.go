@@ -60,13 +60,17 @@ func newSite(t *testing.T, extra string) *site {
 
 func (s *site) config() *config.Config {
 	s.t.Helper()
-	text := fmt.Sprintf("[node]\nname = \"n1\"\ndata_dir = %q\n[mqtt]\nlisten = [\"127.0.0.1:0\"]\n%s"+
-		"[kafka]\nbrokers = [%q]\nlinger = %q\n%s", s.dir, s.mqtt, s.addr, cmp.Or(s.linger, "10ms"), s.extra)
-	cfg, problems := config.Parse("test.toml", []byte(text))
+	cfg, problems := config.Parse("test.toml", []byte(s.text()))
 	if cfg == nil {
 		s.t.Fatal(problems)
 	}
 	return cfg
+}
+
+// text is the configuration.
+func (s *site) text() string {
+	return fmt.Sprintf("[node]\nname = \"n1\"\ndata_dir = %q\n[mqtt]\nlisten = [\"127.0.0.1:0\"]\n%s"+
+		"[kafka]\nbrokers = [%q]\nlinger = %q\n%s", s.dir, s.mqtt, s.addr, cmp.Or(s.linger, "10ms"), s.extra)
 }
 
 func (s *site) start() {

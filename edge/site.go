@@ -193,7 +193,7 @@ func (s *site) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	kafka.Logger = s.node.logger
+	kafka.Logger, kafka.Pace = s.node.logger, s.node.running.ask
 	s.holdAtMarks(&kafka)
 	s.node.machine.Kafka(&kafka)
 	s.taking.Kafka = kafka

@@ -237,9 +237,11 @@ type Door struct {
 	flusher  flusher
 	barriers barriers
 
-	room           *room        // for large packets on their way
-	maxConnections int          // open at once; set by New
-	sockets        atomic.Int64 // accepted and not closed
+	limits         atomic.Pointer[Limits]
+	reroutes       atomic.Uint64 // calls of Reroute
+	room           *room         // for large packets on their way
+	maxConnections int           // open at once; set by New
+	sockets        atomic.Int64  // accepted and not closed
 
 	mu      sync.Mutex // guards what follows; Committed never takes it
 	addrs   []net.Addr
@@ -248,7 +250,7 @@ type Door struct {
 	owners  map[string]*conn       // who holds the session of a client id
 	subs    map[string]*subscriber // by client id: who has a session
 	wills   map[string]*will       // delayed ones, by client id
-	hosts   map[string]int         // connections by address, if they are limited
+	hosts   map[string]int         // connections by address
 	serving sync.WaitGroup         // goroutines that serve a connection
 }
 
@@ -275,6 +277,10 @@ func New(o Options) (*Door, error) {
 	}
 	d.ctx, d.cancel = context.WithCancel(context.Background())
 	d.out = newDelivery(d)
+	d.SetLimits(Limits{
+		MaxPerAddress: o.MaxPerAddress, MaxMessagesPerSecond: o.MaxMessagesPerSecond, MaxBytesPerSecond: o.MaxBytesPerSecond,
+		MaxSlowed: o.MaxSlowed, MaxRetained: o.MaxRetained, MaxRetainedBytes: o.MaxRetainedBytes,
+	})
 	d.limitConnections()
 	return d, nil
 }

@@ -58,9 +58,13 @@ const (
 	maxRememberedTopicBytes = 256
 )
 
+// Reroute has the Router asked again for every topic: it gives other answers from now
+// on. It may be called by anybody, at any time.
+func (d *Door) Reroute() { d.reroutes.Add(1) }
+
 // route asks the router where the topic goes, once per topic as a rule.
 func (c *conn) route(name []byte) *routed {
-	generation := c.door.opt.Guard.Generation()
+	generation := c.door.opt.Guard.Generation() + c.door.reroutes.Load() // both only grow: it is another one when either is
 	if r := c.latest; r != nil && r.generation == generation && bytes.Equal(r.topic, name) {
 		return r
 	}

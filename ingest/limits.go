@@ -33,6 +33,29 @@ func (d *Door) limitConnections() {
 	}
 }
 
+// Limits are the bounds that may change while the door is open. Each is what the field
+// of its name in Options is, and zero means no limit; of the last two it means what
+// was in force before.
+type Limits struct {
+	MaxPerAddress                           int
+	MaxMessagesPerSecond, MaxBytesPerSecond int
+	MaxSlowed                               time.Duration
+	MaxRetained, MaxRetainedBytes           int
+}
+
+// SetLimits puts other limits in force. Connections and retained messages that are
+// there stay, even if there are more than the new ones let in. It may be called by
+// anybody, at any time.
+func (d *Door) SetLimits(l Limits) {
+	d.limits.Store(&l)
+	if l.MaxRetained > 0 {
+		d.out.kept.max.Store(int64(l.MaxRetained))
+	}
+	if l.MaxRetainedBytes > 0 {
+		d.out.kept.maxBytes.Store(int64(l.MaxRetainedBytes))
+	}
+}
+
 // takeSocket counts a connection that was accepted, and says whether there was room
 // for it. Whoever accepts asks before anything else is done: those who serve may
 // be slower than those who knock.
@@ -47,22 +70,20 @@ func (d *Door) takeSocket() bool {
 // admit registers a new connection, unless the door is closing or there are
 // too many.
 func (d *Door) admit(c *conn) bool {
-	host := hostOf(c.nc.RemoteAddr())
+	host, most := hostOf(c.nc.RemoteAddr()), d.limits.Load().MaxPerAddress
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.closing {
 		return false
 	}
-	if len(d.conns) >= d.maxConnections || d.opt.MaxPerAddress > 0 && d.hosts[host] >= d.opt.MaxPerAddress {
+	if len(d.conns) >= d.maxConnections || most > 0 && d.hosts[host] >= most {
 		d.stat.tooMany.Add(1)
 		return false
 	}
 	d.conns[c] = struct{}{}
 	d.stat.maxConnections.Store(max(d.stat.maxConnections.Load(), int64(len(d.conns))))
-	if d.opt.MaxPerAddress > 0 {
-		c.host = host
-		d.hosts[host]++
-	}
+	c.host = host // counted whether there is a limit or not: there may be one later
+	d.hosts[host]++
 	d.serving.Add(1)
 	d.stat.accepted.Add(1)
 	return true
@@ -109,7 +130,8 @@ type bucket struct {
 // so its own sending stops in time. It returns false when the connection is to
 // stop meanwhile, or has been slowed for too long.
 func (d *Door) pass(c *conn, bytes int) bool {
-	perSecond, bytesPerSecond := float64(d.opt.MaxMessagesPerSecond), float64(d.opt.MaxBytesPerSecond)
+	most := d.limits.Load()
+	perSecond, bytesPerSecond := float64(most.MaxMessagesPerSecond), float64(most.MaxBytesPerSecond)
 	if perSecond == 0 && bytesPerSecond == 0 {
 		return true
 	}
@@ -137,7 +159,7 @@ func (d *Door) pass(c *conn, bytes int) bool {
 	if b.slowed.IsZero() {
 		b.slowed = now
 	}
-	if limit := d.opt.MaxSlowed; limit > 0 && now.Sub(b.slowed) > limit {
+	if limit := most.MaxSlowed; limit > 0 && now.Sub(b.slowed) > limit {
 		d.stat.tooFast.Add(1)
 		c.stop(packet.CodeMessageRate)
 		return false

@@ -18,8 +18,8 @@ import (
 type retained struct {
 	all      *topic.Retained[*record.Entry]
 	bytes    atomic.Int64
-	max      int
-	maxBytes int64
+	max      atomic.Int64
+	maxBytes atomic.Int64
 	self     tributary.NodeID
 	stamps   *written // nil: this node is alone
 
@@ -30,8 +30,10 @@ type retained struct {
 
 func newRetained(o *Options) *retained {
 	r := &retained{
-		all: topic.NewRetained[*record.Entry](), max: o.MaxRetained, maxBytes: int64(o.MaxRetainedBytes), dirty: map[string]struct{}{}, self: o.Node,
+		all: topic.NewRetained[*record.Entry](), dirty: map[string]struct{}{}, self: o.Node,
 	}
+	r.max.Store(int64(o.MaxRetained))
+	r.maxBytes.Store(int64(o.MaxRetainedBytes))
 	if o.Share != nil {
 		r.stamps, r.wills = &written{stamps: map[string]stamp{}}, map[string]*record.Entry{}
 	}
@@ -48,7 +50,7 @@ func (r *retained) set(name string, e *record.Entry, s stamp) bool {
 		if s.node != r.self && len(e.Value) > 0 && !was && r.full() {
 			return false
 		}
-		later, forgotten := r.stamps.set(name, s, len(e.Value) == 0, was, r.max)
+		later, forgotten := r.stamps.set(name, s, len(e.Value) == 0, was, int(r.max.Load()))
 		if !later {
 			return false
 		}
@@ -77,7 +79,7 @@ func (r *retained) put(name string, e *record.Entry) {
 	if isWill(name) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		if delete(r.wills, name); len(e.Value) > 0 && len(r.wills) < r.max {
+		if delete(r.wills, name); len(e.Value) > 0 && len(r.wills) < int(r.max.Load()) {
 			r.wills[name] = clone(e)
 		}
 		return
@@ -111,10 +113,12 @@ func (r *retained) fullFor(name []byte) bool {
 		return false
 	}
 	_, there := r.all.Get(string(name))
-	return !there || r.bytes.Load() >= r.maxBytes
+	return !there || r.bytes.Load() >= r.maxBytes.Load()
 }
 
-func (r *retained) full() bool { return r.all.Len() >= r.max || r.bytes.Load() >= r.maxBytes }
+func (r *retained) full() bool {
+	return r.all.Len() >= int(r.max.Load()) || r.bytes.Load() >= r.maxBytes.Load()
+}
 
 // changes returns what has changed since it was last called: nil for a topic
 // that has no retained message any more.
@@ -170,7 +174,7 @@ func (r *retained) restore(state []byte) error {
 		s = stampOf(e, r.self)
 	}
 	if r.stamps != nil {
-		r.stamps.set(string(name), s, len(e.Value) == 0, false, r.max)
+		r.stamps.set(string(name), s, len(e.Value) == 0, false, int(r.max.Load()))
 	}
 	r.put(string(name), e)
 	return nil

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
 	"syscall"
 	"time"
@@ -38,16 +39,18 @@ func (a *admin) get(ctx context.Context, path string) (io.ReadCloser, error) {
 
 // ask asks the node; the caller closes what it answers.
 func (a *admin) ask(ctx context.Context, method, path string) (io.ReadCloser, error) {
-	socket := a.socket
+	socket, hint := a.socket, ""
 	if socket == "" {
-		cfg, _, err := config.Load(a.config)
+		in := config.Input{Path: a.config, Environ: os.Environ()}
+		read, err := in.Read()
 		if err != nil {
 			return nil, fmt.Errorf("%w; or name the node's socket with --socket", err)
 		}
-		if cfg == nil {
-			return nil, fmt.Errorf("%s has errors, see \"tributary check\"; or name the node's socket with --socket", a.config)
+		// Errors need not matter here: the node may run with the last good configuration,
+		// or have variables that this shell has not.
+		if socket = read.Socket; read.Config == nil {
+			hint = fmt.Sprintf(" %s has errors, see \"tributary check\"; or name the node's socket with --socket", a.config)
 		}
-		socket = cfg.Status.Socket
 	}
 	client := &http.Client{Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -61,7 +64,7 @@ func (a *admin) ask(ctx context.Context, method, path string) (io.ReadCloser, er
 	}
 	answer, err := client.Do(req)
 	if err != nil {
-		return nil, noAnswer(socket, err)
+		return nil, fmt.Errorf("%w%s", noAnswer(socket, err), hint)
 	}
 	if answer.StatusCode == http.StatusNotFound {
 		return nil, errors.Join(errors.New("the node that is running does not know this command: it is of another version, or is not set up for it; nothing was changed"), answer.Body.Close())

@@ -47,16 +47,15 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		Long: "Tributary takes what devices publish over MQTT, acknowledges it when it is on this disk, and forwards\n" +
 			"it to Kafka: every acknowledged message exactly once, each device in order.\n\n" +
 			"Try it with nothing installed:  tributary demo --cut-uplink 5s --kill",
-		Version:           edge.Version,
-		SilenceUsage:      true,
-		SilenceErrors:     true,
-		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
+		Version:       edge.Version,
+		SilenceUsage:  true,
+		SilenceErrors: true,
 	}
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	root.AddCommand(runCommand(), checkCommand(), statusCommand(), doctorCommand(), tailCommand(), verifyCommand(), demoCommand(), passwdCommand()) //nolint:contextcheck // cmd.Context() is ctx
-	root.AddCommand(inviteCommand(), joinCommand(), nodesCommand(), skipCommand(), uplinkCommand(), versionCommand())                               //nolint:contextcheck // the same
+	root.AddCommand(inviteCommand(), joinCommand(), nodesCommand(), skipCommand(), uplinkCommand(), routeCommand(), versionCommand())               //nolint:contextcheck // the same
 	err := root.ExecuteContext(ctx)
 	var code exit
 	switch {

@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -11,41 +9,41 @@ import (
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"github.com/tributary-edge/tributary/edge"
 	"github.com/tributary-edge/tributary/edge/config"
 )
 
-// defaultConfig is where the packages put the configuration.
-const defaultConfig = "/etc/tributary/tributary.toml"
-
-func configFlag(c *cobra.Command, path *string) {
-	c.Flags().StringVarP(path, "config", "c", defaultConfig, "configuration file")
-}
-
 func runCommand() *cobra.Command {
-	var path string
+	in := config.Input{Environ: os.Environ()}
+	var lastGood bool
 	c := &cobra.Command{
 		Use:     "run",
 		Short:   "Run the node until SIGTERM or SIGINT",
 		Example: "  tributary run -c tributary.toml",
-		Long: "Runs the node. On SIGHUP it reads the files again that say who may connect: passwords, rights, keys and certificates;\n" +
-			"whoever would not be let in again is disconnected.\n" +
+		Long: "Runs the node. On SIGHUP it reads the configuration again, and the files that say who may connect: passwords, rights,\n" +
+			"keys and certificates; whoever would not be let in again is disconnected. What of the configuration needs a\n" +
+			"restart is said, and stays as it was; if it has an error, all of it stays as it was.\n" +
 			"On SIGTERM or SIGINT it takes nothing more from devices, makes what it has taken durable,\n" +
 			"acknowledges it and exits with code 0. Records that are not in Kafka yet wait on the disk for the next start.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
-			cfg, err := loadConfig(path, cmd.ErrOrStderr())
+			read, broken, err := loadToRun(&in, lastGood, cmd.ErrOrStderr())
 			if err != nil {
 				return err
 			}
-			logger := newLogger(cmd.ErrOrStderr(), &cfg.Logging)
+			cfg := read.Config
+			out := newOutput(cmd.ErrOrStderr(), &cfg.Logging)
+			logger := slog.New(out)
+			if broken != "" {
+				logger.Error("THE CONFIGURATION IS BROKEN; this node runs with the last good one. Correct it and restart", "problem", broken, "last_good", config.LastGoodPath(cfg.Node.DataDir))
+			}
 			limitMemory(logger)
 			node, err := edge.Open(cmd.Context(), cfg, logger)
 			if err != nil {
 				return err
 			}
+			node.Adopt(read, broken)
 			go func() {
 				select {
 				case <-node.Ready():
@@ -55,7 +53,7 @@ func runCommand() *cobra.Command {
 				case <-cmd.Context().Done():
 				}
 			}()
-			stopReloading := reloadOnHUP(cmd.Context(), node)
+			stopReloading := reloadOnHUP(cmd.Context(), node, &in, out)
 			err = node.Run(cmd.Context())
 			stopReloading()
 			if closeErr := node.Close(); err == nil {
@@ -70,7 +68,9 @@ func runCommand() *cobra.Command {
 			return err
 		},
 	}
-	configFlag(c, &path)
+	configFlag(c, &in.Path)
+	setFlag(c, &in)
+	c.Flags().BoolVar(&lastGood, "last-good-on-error", false, "if the configuration is broken, run with the last one that worked, and say so")
 	return c
 }
 
@@ -90,9 +90,9 @@ func limitMemory(logger *slog.Logger) {
 	logger.Debug("memory limit", "bytes", limit)
 }
 
-// reloadOnHUP reloads who may connect whenever the process gets SIGHUP, until the
-// function that it returns is called.
-func reloadOnHUP(ctx context.Context, node *edge.Node) (stop func()) {
+// reloadOnHUP reloads the configuration and who may connect whenever the process gets
+// SIGHUP, until the function that it returns is called.
+func reloadOnHUP(ctx context.Context, node *edge.Node, in *config.Input, out *output) (stop func()) {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	ctx, cancel := context.WithCancel(ctx)
@@ -100,6 +100,8 @@ func reloadOnHUP(ctx context.Context, node *edge.Node) (stop func()) {
 		for {
 			select {
 			case <-hup:
+				c := node.Reconfigure(in.Read())
+				out.use(&c.Logging)
 				node.Reload()
 			case <-ctx.Done():
 				signal.Stop(hup)
@@ -108,58 +110,4 @@ func reloadOnHUP(ctx context.Context, node *edge.Node) (stop func()) {
 		}
 	}()
 	return cancel
-}
-
-func checkCommand() *cobra.Command {
-	var path string
-	c := &cobra.Command{
-		Use:     "check [FILE]",
-		Short:   "Find every mistake in a configuration file; reads only that file, changes nothing",
-		Long:    "Finds every mistake in a configuration file at once. Exit code 0: good, 1: errors, 3: warnings only.",
-		Example: "  tributary check -c tributary.toml",
-		Args:    cobra.MaximumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 1 {
-				path = args[0]
-			}
-			if code := config.Check(cmd.OutOrStdout(), path); code != 0 {
-				return exit(code)
-			}
-			return nil
-		},
-	}
-	configFlag(c, &path)
-	return c
-}
-
-// loadConfig reads the configuration and prints what is wrong with it.
-func loadConfig(path string, stderr io.Writer) (*config.Config, error) {
-	cfg, problems, err := config.Load(path)
-	if err != nil {
-		return nil, err
-	}
-	for _, p := range problems {
-		fmt.Fprintln(stderr, p)
-	}
-	if cfg == nil {
-		return nil, fmt.Errorf("the configuration %s has errors; nothing was started or changed", path)
-	}
-	return cfg, nil
-}
-
-func newLogger(w io.Writer, c *config.Logging) *slog.Logger {
-	o := &slog.HandlerOptions{Level: c.Level}
-	if c.Format == config.JSON {
-		return slog.New(slog.NewJSONHandler(w, o))
-	}
-	f, isFile := w.(*os.File)
-	if c.Format == config.Auto && !(isFile && term.IsTerminal(int(f.Fd()))) {
-		o.ReplaceAttr = func(groups []string, a slog.Attr) slog.Attr {
-			if a.Key == slog.TimeKey && len(groups) == 0 && os.Getenv("JOURNAL_STREAM") != "" {
-				return slog.Attr{} // the journal adds its own
-			}
-			return a
-		}
-	}
-	return slog.New(slog.NewTextHandler(w, o))
 }

@@ -1,25 +1,20 @@
-// Package config reads the one configuration file of a gateway and says, in
-// words for people, everything that is wrong with it at once, each thing with
-// its place.
+// Package config reads the configuration of a gateway and says, in words for
+// people, everything that is wrong with it at once, each thing with its place.
 //
-// It opens the configuration file and nothing else: files that are named in it
-// are opened by whoever needs them.
+// It opens the configuration file and those in conf.d beside it, and nothing else:
+// files that are named in them are opened by whoever needs them.
 package config
 
 import (
-	"fmt"
-	"io"
+	"cmp"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"slices"
 	"time"
 
 	"github.com/tributary-edge/tributary/ingest/route"
 )
-
-// maxFileBytes is far above any real configuration; it keeps a wrong path, a log
-// file for example, from being read as one.
-const maxFileBytes = 1 << 20
 
 // A Config is a configuration without mistakes. Every value is within the range
 // that its comment gives; what the file leaves out has its default.
@@ -196,44 +191,39 @@ func (c *Config) HasAlarms() bool {
 	return slices.ContainsFunc(c.Routes, func(r route.Rule) bool { return r.Alarm })
 }
 
-// Load reads the configuration at path as Parse does. The error says why the
-// file could not be read, and what to do.
+// Load reads the configuration at path, what lies in conf.d beside it, and the
+// environment of this process, as Input.Read does.
 func Load(path string) (*Config, []Problem, error) {
-	file, err := os.Open(path)
+	read, err := (&Input{Path: path, Environ: os.Environ()}).Read()
 	if err != nil {
-		return nil, nil, fmt.Errorf("cannot read the configuration: %w. Name its file with -c; two lines are enough: [kafka] and brokers = [\"broker1:9092\"]", err)
+		return nil, nil, err
 	}
-	defer func() { _ = file.Close() }() // only read
-	src, err := io.ReadAll(io.LimitReader(file, maxFileBytes+1))
-	if err != nil {
-		return nil, nil, fmt.Errorf("cannot read the configuration: %w. Name its file with -c", err)
-	}
-	if len(src) > maxFileBytes {
-		return nil, nil, fmt.Errorf("cannot read the configuration: %s has more than %d bytes, so it is something else. Name the right file with -c", path, maxFileBytes)
-	}
-	c, problems := Parse(path, src)
-	return c, problems, nil
+	return read.Config, read.Problems, nil
 }
 
-// Parse reads a configuration; name is what the problems call it. It returns
-// every problem there is, up to 200 errors and 200 warnings, in the order of their
-// places. The Config is nil when
-// one of them is an Error; with Warnings alone it can be used. src is not kept.
+// Parse reads a configuration of one file, without an environment; name is what the
+// problems call it. See Reading for what it returns. src is not kept.
 func Parse(name string, src []byte) (*Config, []Problem) {
+	read := parse(sources{files: []textFile{{name, src}}, in: folder{dir: filepath.Dir(name)}})
+	return read.Config, read.Problems
+}
+
+// parse reads a configuration from what was read already.
+func parse(from sources) *Reading {
 	c := defaults()
-	r := newReader(name, src, c)
-	if r.readText() {
+	r := newReader(from, c)
+	if r.readText(from) {
 		r.fillNodeName()
 		r.fillUrgent()
 		r.checkTogether()
 		r.checkRoutes()
 		r.checkStrictly()
 	}
-	problems := r.sorted()
-	if r.failed() {
-		return nil, problems
+	read := &Reading{Problems: r.sorted(), DataDir: c.Node.DataDir, Socket: cmp.Or(c.Status.Socket, socketIn(c.Node.DataDir)), settings: r.settings, in: from.in}
+	if !r.failed() {
+		read.Config = c
 	}
-	return c, problems
+	return read
 }
 
 // defaults returns what an empty file means, but for brokers, which has no

@@ -37,6 +37,14 @@ func example(t *testing.T) string {
 	return string(src)
 }
 
+// readOne reads one file as far as its keys.
+func readOne(src string) *reader {
+	from := sources{files: []textFile{{"test.toml", []byte(src)}}}
+	r := newReader(from, defaults())
+	r.readText(from)
+	return r
+}
+
 func TestDefaults(t *testing.T) {
 	host, err := os.Hostname()
 	if err != nil {
@@ -63,8 +71,7 @@ func TestExampleIsTheDefaults(t *testing.T) {
 	if got, want := mustParse(t, src), mustParse(t, smallest); !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
-	r := newReader("example", []byte(src), defaults())
-	r.readText()
+	r := readOne(src)
 	for i := range r.sections {
 		for _, key := range r.sections[i].keys() {
 			if s := &r.sections[i]; !s.repeats && !r.isSet(r.path(s, key)) {
@@ -77,7 +84,7 @@ func TestExampleIsTheDefaults(t *testing.T) {
 	if !found {
 		t.Fatal("the example shows no route")
 	}
-	for _, key := range newReader("example", nil, defaults()).section("route").keys() {
+	for _, key := range readOne("").section("route").keys() {
 		shown := strings.Replace(after, "# "+key+" ", key+" ", 1)
 		if shown == after {
 			t.Errorf("the example does not show [[route]] %s", key)
@@ -104,100 +111,11 @@ func TestFilesBesideTheConfiguration(t *testing.T) {
 
 // Every key fills its own field.
 func TestEveryKey(t *testing.T) {
-	src := `
-[node]
-name = "GW-1"
-data_dir = "/d"
-site = "plant7"
-[mqtt]
-listen = ["0.0.0.0:1883", "[::]:1884"]
-listen_tls = ["0.0.0.0:8883"]
-listen_ws = ["0.0.0.0:9001"]
-listen_wss = ["0.0.0.0:8884"]
-mdns = true
-tls_cert_file = "door.crt"
-tls_key_file = "door.key"
-tls_client_ca_file = "devices.crt"
-tls_crl_file = "devices.crl"
-certificate_user = "san"
-password_file = "passwd"
-acl_file = "acl"
-jwt_keys_file = "jwks"
-jwt_issuer = "us"
-jwt_audience = "door"
-client_id_is = "prefix"
-allow_anonymous = true
-max_connections_per_address = 20
-max_messages_per_second = 50
-max_bytes_per_second = "64KiB"
-max_slowed = "10m"
-max_retained = 5000
-max_retained_bytes = "1MiB"
-server_reference = "gw2:8883 gw3"
-max_clients = 1_500
-max_packet = "960KiB"
-receive_maximum = 0xFFFF
-max_topic_levels = 8
-[site]
-listen = "0.0.0.0:7882"
-gossip = "0.0.0.0:7884"
-advertise = "10.0.0.5"
-seeds = ["gw2:7883"]
-max_bandwidth = "2MiB"
-handoff = "strict"
-[ack]
-level = "disk"
-window = "100ms"
-copies = 2
-if_peers_missing = "refuse"
-[log]
-max_size = "8GiB"
-max_age = "1d12h"
-segment = "64MiB"
-on_full = "refuse"
-alarm_reserve = "64MiB"
-compression = "none"
-endurance = "120TB"
-[kafka]
-brokers = ["b1:9092", "[::1]:9093"]
-client_id = "c"
-linger = 0
-batch = "3MiB"
-create_topics = true
-partitions = 12
-replication_factor = 3
-positions_topic = "p"
-transaction_timeout = "15m"
-socks5 = "proxy:1080"
-tls = true
-ca_file = "ca"
-cert_file = "crt"
-key_file = "key"
-sasl = "scram-sha-256"
-username = "u"
-password_file = "pw"
-[[route]]
-match = "plant/{line}/#"
-topic = "t.{line}"
-key = "{line}"
-priority = "alarm"
-urgent = false
-[[route]]
-match = "b"
-topic = ""
-priority = "normal"
-urgent = true
-[default_route]
-topic = ""
-key = "{topic}"
-dead_letter = "dead.{node}.{site}"
-[status]
-listen = "127.0.0.1:9880"
-socket = "/run/s"
-[logging]
-level = "debug"
-format = "json"
-`
+	text, err := os.ReadFile("testdata/every_key.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	src := string(text)
 	c := mustParse(t, src)
 	want := &Config{
 		Node: Node{Name: "GW-1", DataDir: "/d", Site: "plant7"},
@@ -233,8 +151,7 @@ format = "json"
 	if got := c.Table.DeadLetter(); got != "dead.GW-1.plant7" {
 		t.Errorf("dead letter is %q", got)
 	}
-	r := newReader("test", []byte(src), defaults())
-	r.readText()
+	r := readOne(src)
 	for i := range r.sections {
 		for _, key := range r.sections[i].keys() {
 			if s := &r.sections[i]; !s.repeats && !r.isSet(r.path(s, key)) {
@@ -334,7 +251,7 @@ func TestLoadSaysWhyAFileCannotBeRead(t *testing.T) {
 			continue
 		}
 		var out bytes.Buffer
-		if code := Check(&out, path); code != ExitErrors {
+		if code := Check(&out, Input{Path: path}, CheckOptions{}); code != ExitErrors {
 			t.Errorf("%s: exit code %d", path, code)
 		}
 		if want := err.Error() + "\n1 error, 0 warnings. Nothing was changed.\n"; out.String() != want {
@@ -360,7 +277,7 @@ func TestCheckTouchesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	var out bytes.Buffer
-	if code := Check(&out, file); code != ExitGood || out.String() != "0 errors, 0 warnings. Nothing was changed.\n" {
+	if code := Check(&out, Input{Path: file}, CheckOptions{}); code != ExitGood || out.String() != "0 errors, 0 warnings. Nothing was changed.\n" {
 		t.Errorf("exit code %d, %s", code, out.String())
 	}
 	after, err := os.ReadFile(file)

@@ -59,8 +59,6 @@ func (v value) asText(hint string) (string, []fault) {
 	switch {
 	case v.kind != unstable.String:
 		return "", v.bad(hint, "needs text in quotes, not %s", kindWords(v.kind))
-	case strings.Contains(v.text, "${"):
-		return "", v.bad("write the value itself", "variables such as ${NAME} are not replaced in this version")
 	case strings.ContainsRune(v.text, 0):
 		return "", v.bad("", "has a character 0 in it")
 	}
@@ -73,7 +71,7 @@ type check func(s string) (reason, hint string)
 // text reads any text that check likes; check may be nil.
 func text(dst *string, judge check) decoder {
 	return func(v value) []fault {
-		s, faults := v.asText("")
+		s, faults := v.asText("put quotes around it")
 		if faults != nil {
 			return faults
 		}
@@ -87,14 +85,25 @@ func text(dst *string, judge check) decoder {
 	}
 }
 
-// file reads the name of a file; "" is none. One without a / at its start is in dir,
-// the folder of the configuration: what it means must not depend on where the program
-// is started.
-func file(dst *string, dir string) decoder {
+// A folder is where files lie that are named without theirs.
+type folder struct {
+	dir         string          // of the configuration
+	credentials string          // of the credentials that systemd hands over; "" none
+	handedOver  map[string]bool // the names in it
+}
+
+// file reads the name of a file; "" is none. A bare name that systemd has handed over
+// as a credential is that. Any other without a / at its start is in the folder of the
+// configuration: what it means must not depend on where the program is started.
+func file(dst *string, in folder) decoder {
 	return func(v value) []fault {
 		faults := text(dst, nil)(v)
-		if faults == nil && *dst != "" && !filepath.IsAbs(*dst) {
-			*dst = filepath.Join(dir, *dst)
+		switch {
+		case faults != nil || *dst == "" || filepath.IsAbs(*dst):
+		case in.handedOver[*dst]:
+			*dst = filepath.Join(in.credentials, *dst)
+		default:
+			*dst = filepath.Join(in.dir, *dst)
 		}
 		return faults
 	}
@@ -116,7 +125,7 @@ func list(dst *[]string, judge check, example string) decoder {
 			var s string
 			faults = append(faults, text(&s, judge)(item)...)
 			if s != "" && seen[s] && !strings.HasSuffix(s, ":0") {
-				faults = append(faults, item.bad("", "%q stands twice", s)...)
+				faults = append(faults, item.bad("leave one out", "%q stands twice", s)...)
 			}
 			seen[s] = true
 			all = append(all, s)
@@ -153,7 +162,7 @@ func boolean(dst *bool) decoder {
 func integer[T ~int | ~int16 | ~int32 | ~uint16](dst *T, low, high T) decoder {
 	return func(v value) []fault {
 		if v.kind != unstable.Integer {
-			return v.bad("", "needs a whole number, not %s", kindWords(v.kind))
+			return v.bad(fmt.Sprintf("a number from %d to %d, without quotes", low, high), "needs a whole number, not %s", kindWords(v.kind))
 		}
 		n, err := strconv.ParseInt(v.text, 0, 64)
 		if err != nil || n < int64(low) || n > int64(high) {

@@ -75,7 +75,9 @@ type listener struct {
 	address string
 }
 
-func (r *reader) listenerPlace(l listener) span { return r.place(itemPath("mqtt."+l.key, l.i)) }
+func (r *reader) listenerPlace(l listener) span {
+	return r.place(itemPath("mqtt."+l.key, l.i), "mqtt."+l.key)
+}
 
 // checkDoor checks [mqtt] as a whole.
 func (r *reader) checkDoor() {

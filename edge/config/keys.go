@@ -46,9 +46,9 @@ func (s *section) keys() []string {
 	return keys
 }
 
-// sectionsOf lists every key there is, and where in c its value goes. dir is the folder
-// of the configuration.
-func sectionsOf(c *Config, dir string) []section {
+// sectionsOf lists every key there is, and where in c its value goes. in is where
+// files lie that are named without theirs.
+func sectionsOf(c *Config, in folder) []section {
 	return []section{
 		{name: "node", fields: []field{
 			{"name", text(&c.Node.Name, nodeName)},
@@ -63,7 +63,7 @@ func sectionsOf(c *Config, dir string) []section {
 			{"max_bandwidth", sizeOrNone(&c.Site.MaxBandwidth, 1<<10, 1<<30)},
 			{"handoff", choice(&c.Site.Strict, []option[bool]{{"hold", false}, {"strict", true}})},
 		}},
-		{name: "mqtt", fields: mqttFields(&c.MQTT, dir)},
+		{name: "mqtt", fields: mqttFields(&c.MQTT, in)},
 		{name: "ack", fields: []field{
 			{"level", choice(new(string), []option[string]{{word: "disk"}}, "memory", "replicated")},
 			{"window", ackWindow(&c.Ack)},
@@ -79,7 +79,7 @@ func sectionsOf(c *Config, dir string) []section {
 			{"compression", choice(&c.Log.Compression, []option[Compression]{{"auto", CompressAuto}, {"zstd", CompressAlways}, {"none", CompressNever}})},
 			{"endurance", endurance(&c.Log.EnduranceBytes)},
 		}},
-		{name: "kafka", fields: kafkaFields(&c.Kafka, dir)},
+		{name: "kafka", fields: kafkaFields(&c.Kafka, in)},
 		{name: "route", repeats: true, fields: []field{
 			{"match", func(v value) []fault { return text(&lastRoute(c).Match, nil)(v) }},
 			{"topic", func(v value) []fault { return text(&lastRoute(c).Topic, nil)(v) }},
@@ -107,21 +107,21 @@ func sectionsOf(c *Config, dir string) []section {
 	}
 }
 
-func mqttFields(m *MQTT, dir string) []field {
+func mqttFields(m *MQTT, in folder) []field {
 	return []field{
 		{"listen", listOrNone(&m.Listen, listenAddress, `listen = ["127.0.0.1:1883"]`)},
 		{"listen_tls", listOrNone(&m.ListenTLS, listenAddress, `listen_tls = ["0.0.0.0:8883"]`)},
 		{"listen_ws", listOrNone(&m.ListenWS, listenAddress, `listen_ws = ["127.0.0.1:9001"]`)},
 		{"listen_wss", listOrNone(&m.ListenWSS, listenAddress, `listen_wss = ["0.0.0.0:8884"]`)},
 		{"mdns", boolean(&m.MDNS)},
-		{"tls_cert_file", file(&m.TLSCertFile, dir)},
-		{"tls_key_file", file(&m.TLSKeyFile, dir)},
-		{"tls_client_ca_file", file(&m.TLSClientCAFile, dir)},
-		{"tls_crl_file", file(&m.TLSCRLFile, dir)},
+		{"tls_cert_file", file(&m.TLSCertFile, in)},
+		{"tls_key_file", file(&m.TLSKeyFile, in)},
+		{"tls_client_ca_file", file(&m.TLSClientCAFile, in)},
+		{"tls_crl_file", file(&m.TLSCRLFile, in)},
 		{"certificate_user", choice(&m.CertificateUser, []option[string]{{"auto", ""}, {"cn", "cn"}, {"san", "san"}, {"none", "none"}})},
-		{"password_file", file(&m.PasswordFile, dir)},
-		{"acl_file", file(&m.ACLFile, dir)},
-		{"jwt_keys_file", file(&m.JWTKeysFile, dir)},
+		{"password_file", file(&m.PasswordFile, in)},
+		{"acl_file", file(&m.ACLFile, in)},
+		{"jwt_keys_file", file(&m.JWTKeysFile, in)},
 		{"jwt_issuer", text(&m.JWTIssuer, nil)},
 		{"jwt_audience", text(&m.JWTAudience, nil)},
 		{"client_id_is", choice(&m.ClientIDIs, []option[string]{{"any", ""}, {"username", "username"}, {"prefix", "prefix"}})},
@@ -140,7 +140,7 @@ func mqttFields(m *MQTT, dir string) []field {
 	}
 }
 
-func kafkaFields(k *Kafka, dir string) []field {
+func kafkaFields(k *Kafka, in folder) []field {
 	return []field{
 		{"brokers", list(&k.Brokers, broker, `brokers = ["broker1.example.com:9092"]`)},
 		{"client_id", text(&k.ClientID, notEmpty)},
@@ -153,14 +153,14 @@ func kafkaFields(k *Kafka, dir string) []field {
 		{"transaction_timeout", duration(&k.TransactionTimeout, 5*time.Second, 15*time.Minute)},
 		{"socks5", text(&k.SOCKS5, optional(remoteAddress))},
 		{"tls", boolean(&k.TLS)},
-		{"ca_file", file(&k.CAFile, dir)},
-		{"cert_file", file(&k.CertFile, dir)},
-		{"key_file", file(&k.KeyFile, dir)},
+		{"ca_file", file(&k.CAFile, in)},
+		{"cert_file", file(&k.CertFile, in)},
+		{"key_file", file(&k.KeyFile, in)},
 		{"sasl", choice(&k.SASL, []option[SASL]{
 			{"none", NoSASL}, {"plain", Plain}, {"scram-sha-256", ScramSHA256}, {"scram-sha-512", ScramSHA512},
 		}, "oauthbearer")},
 		{"username", text(&k.Username, nil)},
-		{"password_file", file(&k.PasswordFile, dir)},
+		{"password_file", file(&k.PasswordFile, in)},
 	}
 }
 

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"bytes"
 	"fmt"
 	"strings"
 	"unicode"
@@ -25,15 +24,19 @@ func (s Severity) String() string {
 	return "error"
 }
 
+// MarshalText implements encoding.TextMarshaler.
+func (s Severity) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
 // A Problem is one thing that is wrong or doubtful, and where.
 type Problem struct {
-	File      string
-	Line, Col int // from 1; Col counts characters
-	Width     int // how many characters are meant
-	Severity  Severity
-	Message   string
-	Source    string // the line, safe to print on a terminal; empty at the end of the file
-	Hint      string // what to write instead; may be empty
+	File     string   `json:"file"`  // or "environment" or "--set"
+	Line     int      `json:"line"`  // from 1
+	Col      int      `json:"col"`   // from 1, in characters
+	Width    int      `json:"width"` // how many characters are meant
+	Severity Severity `json:"severity"`
+	Message  string   `json:"message"`
+	Source   string   `json:"source"` // the line, safe to print on a terminal; empty at the end of the file
+	Hint     string   `json:"hint"`   // what to write instead; may be empty
 }
 
 // String returns the problem as lines for a person, with a newline at the end:
@@ -58,34 +61,20 @@ func (p Problem) String() string {
 	return b.String()
 }
 
+// Sentence returns the problem on one line, with its place and its hint.
+func (p Problem) Sentence() string {
+	s := fmt.Sprintf("%s:%d:%d: %s", p.File, p.Line, p.Col, p.Message)
+	if p.Hint != "" {
+		s += " (" + p.Hint + ")"
+	}
+	return s
+}
+
 // How much is shown of a long line and of a long text about it.
 const (
 	maxSourceChars  = 160
 	maxMessageChars = 400
 )
-
-// A span is a piece of the file: the bytes [from, to).
-type span struct{ from, to int }
-
-// A document is the text of a configuration and the name people know it by.
-type document struct {
-	name string
-	src  []byte
-}
-
-// line returns the number, from 1, and the bytes of the line that has offset,
-// without its end.
-func (d *document) line(offset int) (number int, of span) {
-	start := bytes.LastIndexByte(d.src[:offset], '\n') + 1
-	end := len(d.src)
-	if n := bytes.IndexByte(d.src[start:], '\n'); n >= 0 {
-		end = start + n
-	}
-	if end > start && d.src[end-1] == '\r' {
-		end--
-	}
-	return 1 + bytes.Count(d.src[:start], []byte{'\n'}), span{start, end}
-}
 
 // problem returns a Problem at a place, which it cuts to the file and to the
 // place's first line.
@@ -95,7 +84,7 @@ func (d *document) problem(at span, severity Severity, message, hint string) Pro
 	at.from = d.charStart(min(at.from, line.to))
 	at.to = d.charStart(min(max(at.to, at.from), line.to))
 	return Problem{
-		File:     d.name,
+		File:     d.part(at.from).name,
 		Line:     number,
 		Col:      1 + utf8.RuneCount(d.src[line.from:at.from]),
 		Width:    utf8.RuneCount(d.src[at.from:at.to]),
@@ -104,17 +93,6 @@ func (d *document) problem(at span, severity Severity, message, hint string) Pro
 		Source:   printable(withoutSecret(string(d.src[line.from:min(line.to, line.from+maxSourceChars*utf8.UTFMax+1)])), maxSourceChars),
 		Hint:     printable(hint, maxMessageChars),
 	}
-}
-
-// charStart moves an offset in the middle of a character to its start. Bytes that
-// are no character stand for themselves.
-func (d *document) charStart(offset int) int {
-	for back := 1; back < utf8.UTFMax && back <= offset; back++ {
-		if _, size := utf8.DecodeRune(d.src[offset-back:]); size > back {
-			return offset - back
-		}
-	}
-	return offset
 }
 
 // printable returns the first limit characters of s, each as one visible one, so
@@ -166,15 +144,4 @@ func secretAt(s string) int {
 
 func hasPrefixFold(s, prefix string) bool {
 	return len(s) >= len(prefix) && strings.EqualFold(s[:len(prefix)], prefix)
-}
-
-// span returns the place of a line and a column that count from 1, the column in
-// bytes.
-func (d *document) span(line, column int) span {
-	at := 0
-	for range line - 1 {
-		at = nextLine(d.src, at)
-	}
-	at = min(at+column-1, len(d.src))
-	return span{at, at + 1}
 }

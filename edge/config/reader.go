@@ -2,8 +2,8 @@ package config
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -13,20 +13,31 @@ import (
 	"github.com/tributary-edge/tributary/ingest/route"
 )
 
-// A reader takes a file apart, fills a Config and collects the problems.
+// A reader takes a configuration apart, fills a Config and collects the problems.
 type reader struct {
 	doc      document
 	config   *Config
 	sections []section
-	problems []Problem
+	environ  map[string]string // for ${NAME}
+	problems []found
 	count    [Warning + 1]int // of problems found, by severity
 	partial  bool             // there is a part that nobody understood: what is missing may be in it
 
 	current *section        // what plain keys belong to; nil under a header nobody knows
 	atTop   bool            // no header yet
-	seen    map[string]span // "[kafka]" and "kafka.brokers": where each is set
+	local   map[string]span // "[kafka]" and "kafka.brokers": where the part that is being read sets each
+	seen    map[string]span // the same of all parts: the last one counts, of headers the first
 	wrong   map[string]bool // "kafka.brokers", "route[0].match": misspelt, or its value has an error
 	routes  []*routeRead
+
+	settings map[string]*Setting // by the keys of seen
+}
+
+// A found is a Problem, with what puts it in order.
+type found struct {
+	Problem
+	part int    // which one of the document it is in
+	key  string // the key of seen whose value has it; "" if it is not of one value
 }
 
 // A routeRead is one [[route]] while it is read.
@@ -36,30 +47,48 @@ type routeRead struct {
 	wrong bool // a key of it has an error already
 }
 
-func newReader(name string, src []byte, c *Config) *reader {
-	src = bytes.TrimPrefix(src, []byte("\uFEFF")) // some editors put a mark there
-	return &reader{
-		doc:      document{name, slices.Clip(src)},
-		config:   c,
-		sections: sectionsOf(c, filepath.Dir(name)),
-		atTop:    true,
-		seen:     map[string]span{},
-		wrong:    map[string]bool{},
+func newReader(from sources, c *Config) *reader {
+	r := &reader{
+		config: c, sections: sectionsOf(c, from.in), environ: variables(from.environ),
+		seen: map[string]span{}, wrong: map[string]bool{}, settings: map[string]*Setting{},
 	}
+	for _, f := range from.files {
+		r.doc.add(f.name, bytes.TrimPrefix(f.src, []byte("\uFEFF")), true) // some editors put a mark there
+	}
+	return r
 }
 
-// readText reads the whole text. It returns false when the file is no text.
-func (r *reader) readText() bool {
-	src := r.doc.src
-	for at := 0; at < len(src); {
-		c, size := utf8.DecodeRune(src[at:])
+// readText reads all files and what replaces their values. It returns false when one
+// is no text.
+func (r *reader) readText(from sources) bool {
+	for i := range r.doc.parts {
+		if !r.isText(r.doc.parts[i].at) {
+			return false
+		}
+	}
+	for i := range r.doc.parts {
+		r.atTop, r.current, r.local = true, nil, map[string]span{}
+		at := r.doc.parts[i].at
+		walk(r.doc.src[:at.to], at.from, r)
+	}
+	r.replace(from)
+	return true
+}
+
+// isText says whether a piece of the document is UTF-8 without zeros, and where not.
+func (r *reader) isText(of span) bool {
+	what := "this"
+	if r.doc.part(of.from).file {
+		what = "the file"
+	}
+	for at := of.from; at < of.to; {
+		c, size := utf8.DecodeRune(r.doc.src[at:of.to])
 		if c == utf8.RuneError && size <= 1 || c == 0 {
-			r.errorAt(span{at, at + 1}, "the file is not UTF-8 text", "save it as UTF-8")
+			r.errorAt(span{at, at + 1}, what+" is not UTF-8 text", "save it as UTF-8")
 			return false
 		}
 		at += size
 	}
-	walk(r.doc.src, r)
 	return true
 }
 
@@ -68,6 +97,11 @@ func (r *reader) readText() bool {
 const maxProblems = 200
 
 func (r *reader) add(at span, severity Severity, message, hint string) {
+	r.addOf("", at, severity, message, hint)
+}
+
+// addOf is add for what is wrong with the value of key.
+func (r *reader) addOf(key string, at span, severity Severity, message, hint string) {
 	r.count[severity]++
 	switch n := r.count[severity]; {
 	case n > maxProblems:
@@ -75,7 +109,7 @@ func (r *reader) add(at span, severity Severity, message, hint string) {
 	case n == maxProblems:
 		message, hint = "there is more wrong with this file than is worth telling", "is it the right file?"
 	}
-	r.problems = append(r.problems, r.doc.problem(at, severity, message, hint))
+	r.problems = append(r.problems, found{r.doc.problem(at, severity, message, hint), r.doc.index(at.from), key})
 }
 
 func (r *reader) errorAt(at span, message, hint string) { r.add(at, Error, message, hint) }
@@ -86,13 +120,14 @@ func (r *reader) failed() bool { return r.count[Error] > 0 }
 
 // sorted returns the problems in the order of their places.
 func (r *reader) sorted() []Problem {
-	slices.SortStableFunc(r.problems, func(a, b Problem) int {
-		if a.Line != b.Line {
-			return a.Line - b.Line
-		}
-		return a.Col - b.Col
+	slices.SortStableFunc(r.problems, func(a, b found) int {
+		return cmp.Or(a.part-b.part, a.Line-b.Line, a.Col-b.Col)
 	})
-	return r.problems
+	var all []Problem
+	for i := range r.problems {
+		all = append(all, r.problems[i].Problem)
+	}
+	return all
 }
 
 // section returns the section called name, or nil.
@@ -147,14 +182,18 @@ func (r *reader) unknownSection(title name) {
 	r.errorAt(title.at, message, hint)
 }
 
-// once notes that key is set at a place, and reports whether that is the first time.
+// once notes that key is set at a place, and reports whether that is the first time
+// in this part of the document.
 func (r *reader) once(key string, at span, message string) bool {
-	if first, again := r.seen[key]; again {
+	if first, again := r.local[key]; again {
 		line, _ := r.doc.line(first.from)
 		r.errorAt(at, fmt.Sprintf("%s; the first is on line %d", message, line), "")
 		return false
 	}
-	r.seen[key] = at
+	r.local[key] = at
+	if _, again := r.seen[key]; !again {
+		r.seen[key] = at
+	}
 	return true
 }
 
@@ -234,21 +273,26 @@ func (r *reader) set(s *section, key name, v value) {
 	if !r.once(path, key.at, fmt.Sprintf("%s %s is set twice", s.title(), key.text)) {
 		return
 	}
-	r.seen[path] = v.at
+	v, faults := r.expand(v)
+	v = fit(path, v)
+	r.note(path, key, v)
 	for i, item := range v.items {
 		r.seen[itemPath(path, i)] = item.at
 	}
 	if s.repeats {
 		r.routes[len(r.routes)-1].seen[key.text] = v.at
 	}
-	for _, fault := range f.read(v) {
+	if faults == nil {
+		faults = f.read(v)
+	}
+	for _, fault := range faults {
 		if fault.severity == Error {
 			r.wrong[path] = true
 			if s.repeats {
 				r.routes[len(r.routes)-1].wrong = true
 			}
 		}
-		r.add(fault.at, fault.severity, fmt.Sprintf("%s %s: %s", s.title(), key.text, fault.message), fault.hint)
+		r.addOf(path, fault.at, fault.severity, fmt.Sprintf("%s %s: %s", s.title(), key.text, v.withoutSecrets(fault.message)), v.withoutSecrets(fault.hint))
 	}
 }
 
@@ -271,7 +315,7 @@ func (r *reader) unknownKey(s *section, at span, key string) {
 	}
 	message, hint := fmt.Sprintf("unknown key %q", key), ""
 	if s == nil {
-		message += " above the first section"
+		message, hint = message+" above the first section", "keys belong under a section, such as [kafka]"
 	} else {
 		message += " in " + s.title()
 		if near := closest(key, s.keys()); near != "" {

@@ -31,7 +31,7 @@ func hasErrorAt(problems []Problem, line, col int) bool {
 // without the names of Go's types. go-toml itself would take any string for an
 // enum whose type is a string; ours are checked here one by one.
 func TestEveryKeyRejectsWrongValues(t *testing.T) {
-	sections := sectionsOf(defaults(), "")
+	sections := sectionsOf(defaults(), folder{})
 	literals := map[unstable.Kind]string{
 		unstable.String: `"text"`, unstable.Integer: "7", unstable.Float: "7.5", unstable.Bool: "true",
 		unstable.Array: `["a"]`, unstable.InlineTable: `{ a = 1 }`, unstable.DateTime: "2026-01-02T03:04:05Z",
@@ -70,7 +70,7 @@ func kindOf(t *testing.T, s *section, f field) unstable.Kind {
 	t.Helper()
 	c := defaults()
 	c.Routes = []route.Rule{{}}
-	probe := sectionsOf(c, "")
+	probe := sectionsOf(c, folder{})
 	for i := range probe {
 		if probe[i].name != s.name {
 			continue
@@ -100,7 +100,7 @@ func TestEveryEnumRejectsBogus(t *testing.T) {
 		"logging.level":         {"debug", "info", "warn", "error"},
 		"logging.format":        {"auto", "text", "json"},
 	}
-	sections := sectionsOf(defaults(), "")
+	sections := sectionsOf(defaults(), folder{})
 	for path, words := range enums {
 		title, key, _ := strings.Cut(path, ".")
 		s := &section{name: title}

@@ -82,9 +82,8 @@ func (r *reader) checkComplete(i int, read *routeRead) {
 func (r *reader) warnOfCovered(table *route.Table, reads []*routeRead) {
 	for i, read := range reads {
 		if by, covered := table.Covered(i); covered {
-			line, _ := r.doc.line(reads[by].at.from)
 			r.warnAt(read.place("match"),
-				fmt.Sprintf("[[route]] match: never gets a message, because the route on line %d takes them all", line),
+				fmt.Sprintf("[[route]] match: never gets a message, because the route on %s takes them all", r.doc.where(reads[by].at.from, read.at.from)),
 				"the first route that matches wins: put the narrower one first")
 		}
 	}

@@ -24,7 +24,7 @@ func (r *reader) syntax(broken syntaxError) {
 		r.errorAt(broken.at, "this does not fit into the value that starts on line "+fmt.Sprint(startLine)+": "+plain(broken.message),
 			"close the value on line "+fmt.Sprint(startLine)+" with its bracket or quotes")
 	case found && len(bare) == 0:
-		r.errorAt(span{broken.start, statement.to}, fmt.Sprintf("%s has no value", bytes.TrimSpace(key)), "")
+		r.errorAt(span{broken.start, statement.to}, fmt.Sprintf("%s has no value", bytes.TrimSpace(key)), "write one, or leave the key out for its default")
 	case found && isWord(bare) && !r.startsNewWord(broken, rest):
 		from := broken.start + len(key) + 1 + bytes.Index(rest, bare)
 		at := span{from, from + len(bare)}
@@ -38,9 +38,12 @@ func (r *reader) syntax(broken syntaxError) {
 	case strings.HasPrefix(broken.message, "invalid escape"):
 		r.errorAt(broken.at, "this is not TOML: "+plain(broken.message), `single quotes take a backslash as it is: 'C:\ca.pem'`)
 	default:
-		r.errorAt(broken.at, "this is not TOML: "+plain(broken.message), "")
+		r.errorAt(broken.at, "this is not TOML: "+plain(broken.message), tomlHint)
 	}
 }
+
+// tomlHint is what most slips come down to.
+const tomlHint = `one setting a line: key = "text", key = 5, key = true or key = ["text", "text"]`
 
 // startsNewWord reports whether the parser was content with the first word of
 // rest and stumbled over the next.

@@ -209,7 +209,7 @@ const maxSocketBytes = 107
 func (r *reader) checkSocket() {
 	c := r.config
 	if c.Status.Socket == "" {
-		c.Status.Socket = filepath.Join(c.Node.DataDir, "admin.sock")
+		c.Status.Socket = socketIn(c.Node.DataDir)
 	}
 	if n := len(c.Status.Socket); n > maxSocketBytes {
 		r.errorAt(r.place("status.socket", "node.data_dir"),
@@ -218,20 +218,31 @@ func (r *reader) checkSocket() {
 	}
 }
 
+// socketIn is where the commands reach the node of a data directory by default.
+func socketIn(dataDir string) string { return filepath.Join(dataDir, "admin.sock") }
+
 // checkStrictly finds what our own reading is too lenient for, such as a section
 // that is opened in two ways. It only runs on a file without other errors.
 func (r *reader) checkStrictly() {
 	if r.failed() {
 		return
 	}
+	for i := range r.doc.parts {
+		if p := &r.doc.parts[i]; p.file {
+			r.checkPart(p)
+		}
+	}
+}
+
+func (r *reader) checkPart(p *part) {
 	var all map[string]any
 	var wrong *toml.DecodeError
-	switch err := toml.Unmarshal(r.doc.src, &all); {
+	switch err := toml.Unmarshal(r.doc.src[p.at.from:p.at.to], &all); {
 	case err == nil:
 	case errors.As(err, &wrong):
 		line, column := wrong.Position()
-		r.errorAt(r.doc.span(line, column), "this is not TOML: "+plain(strings.TrimPrefix(wrong.Error(), "toml: ")), "")
+		r.errorAt(p.span(r.doc.src, line, column), "this is not TOML: "+plain(strings.TrimPrefix(wrong.Error(), "toml: ")), "write each section once: its header, and its keys below")
 	default:
-		r.errorAt(span{}, "this is not TOML: "+plain(strings.TrimPrefix(err.Error(), "toml: ")), "")
+		r.errorAt(span{p.at.from, p.at.from}, "this is not TOML: "+plain(strings.TrimPrefix(err.Error(), "toml: ")), "")
 	}
 }

@@ -14,6 +14,10 @@ type value struct {
 	items   []value // of an array
 	entries []entry // of an inline table
 	at      span
+
+	given   bool     // text that is not TOML: from outside the files, or out of variables
+	raw     string   // text with its variables; "" if it has none
+	secrets []string // values of variables whose names say that they are secret
 }
 
 // An entry is one key = value. The key may have several parts: a.b = 1.
@@ -51,12 +55,12 @@ type syntaxError struct {
 // maxSyntaxErrors is where walk gives up: the file is something else.
 const maxSyntaxErrors = 20
 
-// walk reads src. After a syntax error it goes on at the next line that looks
+// walk reads src from an offset to its end. After a syntax error it goes on at the next line that looks
 // like a statement, so that one slip does not hide the others.
-func walk(src []byte, to consumer) {
-	base, done := 0, 0 // where the parser started; where its last statement ended
+func walk(src []byte, from int, to consumer) {
+	base, done := from, from // where the parser started; where its last statement ended
 	var p unstable.Parser
-	p.Reset(src)
+	p.Reset(src[from:])
 	for range maxSyntaxErrors {
 		for p.NextExpression() {
 			done = base + deliver(&p, base, to)
@@ -70,7 +74,7 @@ func walk(src []byte, to consumer) {
 			broken.at.from = base + int(r.Offset)
 			broken.at.to = broken.at.from + int(r.Length)
 		}
-		broken.start = min(statementFrom(src, done), broken.at.from) // a comment can be broken too
+		broken.start = min(statementFrom(src, done, done > from), broken.at.from) // a comment can be broken too
 		to.syntax(broken)
 		if base = resumeFrom(src, broken); base == len(src) {
 			return
@@ -144,12 +148,11 @@ func spanOf(node *unstable.Node, base int) span {
 	return span{from, from + int(node.Raw.Length)}
 }
 
-// statementFrom returns where the first statement starts on the lines after the
-// one of offset done, on which the last statement ended; done is 0 if there was
-// none.
-func statementFrom(src []byte, done int) int {
+// statementFrom returns where the first statement starts from done on, or on the
+// lines after the one of offset done if a statement ended there.
+func statementFrom(src []byte, done int, ended bool) int {
 	at := done
-	if done > 0 {
+	if ended {
 		at = nextLine(src, done)
 	}
 	for at < len(src) {

@@ -31,8 +31,22 @@ func (r *Report) Judge(now time.Time) {
 	if r.MQTT.BadReload != "" {
 		r.say(Yellow, "what says who may connect was not reloaded: %s. What was read before stays in force", r.MQTT.BadReload)
 	}
+	r.judgeConfig()
 	for _, doubt := range r.MQTT.Doubts {
 		r.say(Yellow, "%s", doubt)
+	}
+}
+
+// judgeConfig says what of the configuration is not in force.
+func (r *Report) judgeConfig() {
+	if c := &r.Config; c.LastGood != "" {
+		r.say(Yellow, "the configuration is broken, and the node runs with the last good one: %s. Correct it, look with \"tributary check\", and restart", c.LastGood)
+	}
+	if c := &r.Config; c.BadReload != "" {
+		r.say(Yellow, "the configuration was not reloaded: %s. All of it stays as it was; correct it and send SIGHUP again", c.BadReload)
+	}
+	if c := &r.Config; len(c.NeedsRestart) > 0 {
+		r.say(Yellow, "needs a restart: %s. Until then the old values are in force", strings.Join(c.NeedsRestart, ", "))
 	}
 }
 

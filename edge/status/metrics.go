@@ -19,6 +19,7 @@ func (r *Report) Metrics(w io.Writer) error {
 	r.Log.metrics(m)
 	r.Flash.metrics(m)
 	r.Uplink.metrics(m)
+	r.Config.metrics(m)
 	_, err := io.WriteString(w, m.String())
 	return err
 }
@@ -121,6 +122,12 @@ func (d *MQTT) metrics(m *metrics) {
 	m.counter("mqtt_sent", "PUBLISH packets to local subscribers.", one(d.Sent))
 	m.counter("mqtt_subscribers_lost", "Messages that local subscribers did not get: too slow, or away too long.", one(d.SubscribersLost))
 	m.gauge("mqtt_bad_reload", "1 while the last reload of passwords and rights has failed.", yes(d.BadReload != ""))
+}
+
+func (c *Config) metrics(m *metrics) {
+	m.gauge("config_bad_reload", "1 while the last reload of the configuration has failed.", yes(c.BadReload != ""))
+	m.gauge("config_needs_restart", "Keys whose new values wait for a restart.", one(len(c.NeedsRestart)))
+	m.gauge("config_last_good", "1 while the node runs with the last good configuration, because its own is broken.", yes(c.LastGood != ""))
 }
 
 func (l *Log) metrics(m *metrics) {

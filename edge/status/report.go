@@ -35,8 +35,16 @@ type Report struct {
 	Log    Log    `json:"log"`
 	Flash  Flash  `json:"flash"`
 	Uplink Uplink `json:"uplink"`
+	Config Config `json:"config"`
 
 	Gateways *Gateways `json:"gateways,omitempty"` // absent: this node is alone
+}
+
+// Config says what came of the configuration.
+type Config struct {
+	BadReload    string   `json:"bad_reload"`    // what was wrong with it at the last reload, so that all stayed as it was; "" nothing
+	NeedsRestart []string `json:"needs_restart"` // keys whose new values wait for one, such as "[log] segment"
+	LastGood     string   `json:"last_good"`     // why the node runs with the last good one instead; "" it does not
 }
 
 // MQTT counts what devices do, since the start.

@@ -80,6 +80,12 @@ func (f *Forwarder) Run(ctx context.Context) error {
 	f.origins = map[tributary.LedgerID]origin.Origin{}
 	cfg := f.Kafka
 	cfg.Linger, cfg.Copy = min(cfg.Linger, mostLinger), true
+	if pace := cfg.Pace; pace != nil {
+		cfg.Pace = func() (linger time.Duration, batchBytes int) {
+			linger, batchBytes = pace()
+			return min(linger, mostLinger), batchBytes
+		}
+	}
 	var all sync.WaitGroup
 	defer all.Wait()
 	tick := time.NewTicker(lookEvery)

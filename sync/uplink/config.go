@@ -47,8 +47,12 @@ type Config struct {
 	// cannot hold up the ledger for more than about a tenth of the time.
 	TopicGrace time.Duration
 
-	Linger             time.Duration // how long to gather after the first record; default 0
-	BatchBytes         int           // of one transaction; default 4 MiB; 64 KiB at least
+	Linger     time.Duration // how long to gather after the first record; default 0
+	BatchBytes int           // of one transaction; default 4 MiB; 64 KiB at least
+	// Pace replaces Linger and BatchBytes: it is asked for each load, for the first at its
+	// first record; nil: they do not change. It does not wait.
+	Pace func() (linger time.Duration, batchBytes int)
+
 	MaxMessageBytes    int32         // of one batch or record before compression; default 1000012
 	TransactionTimeout time.Duration // default 15 s
 	// Compression is "zstd" (the default), "snappy", "lz4", "gzip" or "none". A
@@ -186,4 +190,21 @@ func (c Config) transactionalID(l tributary.LedgerID) string {
 // positionKey is the key of a ledger's position record.
 func (c Config) positionKey(l tributary.LedgerID) string {
 	return c.Site + "/" + l.String()
+}
+
+// linger and batchBytes are what Linger and BatchBytes are now.
+func (c Config) linger() time.Duration {
+	if c.Pace == nil {
+		return c.Linger
+	}
+	linger, _ := c.Pace()
+	return max(linger, 0)
+}
+
+func (c Config) batchBytes() int {
+	if c.Pace == nil {
+		return c.BatchBytes
+	}
+	_, batch := c.Pace()
+	return max(batch, minRoom)
 }

@@ -26,9 +26,9 @@ type load struct {
 
 // appetite is how much a load should be.
 type appetite struct {
-	room   int           // bytes
-	linger time.Duration // after the first record to send
-	gaps   bool          // whether a gap may come with what is before it
+	room   int                  // bytes
+	linger func() time.Duration // after the first record to send, asked then
+	gaps   bool                 // whether a gap may come with what is before it
 	// pass returns the chunk, or the first part of it, when it may go to Kafka: it waits
 	// at the mark of a hand-off, unless something is gathered already; then it returns
 	// no records. nil: there are no marks.
@@ -58,7 +58,7 @@ func (s *session) gather(ctx context.Context, from tributary.LSN) *gathering {
 	ctx, cancel := context.WithCancel(ctx)
 	g := &gathering{wanted: make(chan struct{}), done: make(chan struct{}), cancel: cancel}
 	// Without a dead-letter topic a gap is waited for; what is before it is not.
-	most := appetite{room: s.room, linger: s.cfg.Linger, gaps: s.cfg.DeadLetter != ""}
+	most := appetite{room: s.room, linger: s.cfg.linger, gaps: s.cfg.DeadLetter != ""}
 	if s.hold != nil {
 		most.pass = s.pass
 	}
@@ -122,7 +122,7 @@ func gather(ctx context.Context, src Source, from tributary.LSN, most appetite, 
 		case l.records > 0 && !sendable:
 			grown, cancel := context.WithCancel(ctx)
 			defer cancel()
-			timer := time.AfterFunc(most.linger, func() {
+			timer := time.AfterFunc(most.linger(), func() {
 				select {
 				case <-wanted:
 					cancel()

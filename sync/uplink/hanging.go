@@ -100,7 +100,7 @@ func (s *session) carried(ctx context.Context, from, next tributary.LSN) (carrie
 	ctx, cancel := context.WithTimeout(ctx, readWait)
 	defer cancel()
 	for from < next {
-		c, err := s.src.Read(ctx, from, s.cfg.BatchBytes)
+		c, err := s.src.Read(ctx, from, s.cfg.batchBytes())
 		if ended(err) {
 			out.whole, out.short = false, true
 			break

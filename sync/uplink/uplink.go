@@ -128,7 +128,7 @@ func newForwarder(cfg Config, src Source, watch Observer) *forwarder {
 		},
 		floor:   cfg.Hint,
 		fresh:   cfg.Fresh,
-		room:    cfg.BatchBytes,
+		room:    cfg.batchBytes(),
 		topics:  map[string]*destination{},
 		poison:  newPoison(cfg.MaxMessageBytes),
 		windows: map[string]window{},
@@ -213,7 +213,7 @@ func (f *forwarder) ready(p tributary.Position, clusterID string) {
 // and only then (U3).
 func (f *forwarder) committed(c Commit) {
 	f.floor = c.Position.Next
-	f.room = min(f.room*2, f.cfg.BatchBytes)
+	f.room = min(f.room*2, f.cfg.batchBytes())
 	f.failures, f.fencings, f.remedies = 0, 0, 0
 	f.counters.Transactions++
 	f.counters.DeadLetters += uint64(c.DeadLetters)
@@ -232,7 +232,7 @@ func (f *forwarder) committed(c Commit) {
 // timeout would otherwise be tried for ever.
 func (f *forwarder) failed() {
 	f.unsent = true
-	f.room = max(f.room/2, min(minRoom, f.cfg.BatchBytes))
+	f.room = max(f.room/2, min(minRoom, f.cfg.batchBytes()))
 }
 
 const minRoom = 64 << 10
