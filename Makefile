@@ -85,6 +85,7 @@ teeth: ## with each promise broken on purpose, a test must fail
 		else echo "$$pkg $$run fails with $$tag, as it must"; fi; }; \
 	for tag in break_fsync break_retry break_header break_padding; do broken $$tag ./log/store/ '^TestCrash$$'; done; \
 	broken break_truncate ./log/store/ '^TestRot$$'; \
+	broken break_probe ./log/store/ '^TestProbe$$'; \
 	broken break_fence ./sync/uplink/ '^TestChaos$$'; \
 	broken break_qos2 ./edge/ '^TestQoS2OverRestart$$'; \
 	broken break_round ./sync/handoff/ '^TestSite$$'; \

@@ -61,6 +61,7 @@ var layers = map[string][]string{
 	"edge/config":   {"ingest/route", "github.com/pelletier/go-toml/v2/..."},
 	"edge/status":   {},
 	"edge/mdns":     {"golang.org/x/net/dns/dnsmessage", "golang.org/x/net/ipv4"},
+	"edge/sdnotify": {"golang.org/x/sys/unix"},
 	"edge/doctor":   {"edge/config", "edge/status", "log/disk", "log/clock"},
 	"edge":          {".", "log/...", "sync/...", "ingest/...", "edge/config", "edge/mdns", "edge/status"},
 	"edge/sitetest": {".", "edge", "edge/config", "edge/status", "log/...", "sync/...", "github.com/twmb/franz-go/..."},

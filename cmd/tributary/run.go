@@ -15,6 +15,7 @@ import (
 
 	"github.com/tributary-edge/tributary/edge"
 	"github.com/tributary-edge/tributary/edge/config"
+	"github.com/tributary-edge/tributary/edge/sdnotify"
 )
 
 // defaultConfig is where the packages put the configuration.
@@ -35,43 +36,57 @@ func runCommand() *cobra.Command {
 			"On SIGTERM or SIGINT it takes nothing more from devices, makes what it has taken durable,\n" +
 			"acknowledges it and exits with code 0. Records that are not in Kafka yet wait on the disk for the next start.",
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := loadConfig(path, cmd.ErrOrStderr())
 			if err != nil {
 				return err
 			}
 			logger := newLogger(cmd.ErrOrStderr(), &cfg.Logging)
 			limitMemory(logger)
-			node, err := edge.Open(cmd.Context(), cfg, logger)
-			if err != nil {
-				return err
-			}
-			go func() {
-				select {
-				case <-node.Ready():
-					for _, a := range node.Door().Addrs() {
-						logger.Info("devices can connect", "address", a.String(), "site", cfg.Node.Site, "kafka", cfg.Kafka.Brokers)
-					}
-				case <-cmd.Context().Done():
-				}
-			}()
-			stopReloading := reloadOnHUP(cmd.Context(), node)
-			err = node.Run(cmd.Context())
-			stopReloading()
-			if closeErr := node.Close(); err == nil {
-				err = closeErr
-			}
-			switch {
-			case err == nil && cfg.Log.DropOldest:
-				logger.Info("stopped; everything acknowledged is on the disk or in Kafka, but for what a full log has dropped, as on_full says")
-			case err == nil:
-				logger.Info("stopped; everything acknowledged is on the disk or in Kafka")
-			}
-			return err
+			return runNode(cmd.Context(), cfg, logger)
 		},
 	}
 	configFlag(c, &path)
 	return c
+}
+
+// runNode runs a node until ctx ends, and tells systemd how it fares.
+func runNode(ctx context.Context, cfg *config.Config, logger *slog.Logger) error {
+	systemd := sdnotify.New(os.Getenv, logger)
+	opened := inBackground(ctx, func(ctx context.Context) { systemd.Starting(ctx, "recovering the log") })
+	node, err := edge.Open(ctx, cfg, logger)
+	opened()
+	if err != nil {
+		return err
+	}
+	go func() {
+		select {
+		case <-node.Ready():
+			for _, a := range node.Door().Addrs() {
+				logger.Info("devices can connect", "address", a.String(), "site", cfg.Node.Site, "kafka", cfg.Kafka.Brokers)
+			}
+		case <-ctx.Done():
+		}
+	}()
+	stopReloading := reloadOnHUP(ctx, node, func() {
+		systemd.Reloading()
+		node.Reload()
+		systemd.Ready(serving(node, cfg))
+	})
+	supervised := inBackground(context.WithoutCancel(ctx), func(c context.Context) { supervise(c, ctx, node, cfg, systemd) })
+	err = node.Run(ctx)
+	supervised()
+	stopReloading()
+	if closeErr := node.Close(); err == nil {
+		err = closeErr
+	}
+	switch {
+	case err == nil && cfg.Log.DropOldest:
+		logger.Info("stopped; everything acknowledged is on the disk or in Kafka, but for what a full log has dropped, as on_full says")
+	case err == nil:
+		logger.Info("stopped; everything acknowledged is on the disk or in Kafka")
+	}
+	return err
 }
 
 // memoryShare is what part of the memory that there is the garbage collector aims
@@ -90,17 +105,21 @@ func limitMemory(logger *slog.Logger) {
 	logger.Debug("memory limit", "bytes", limit)
 }
 
-// reloadOnHUP reloads who may connect whenever the process gets SIGHUP, until the
-// function that it returns is called.
-func reloadOnHUP(ctx context.Context, node *edge.Node) (stop func()) {
+// reloadOnHUP calls reload whenever the process gets SIGHUP, once devices can connect
+// and until the function that it returns is called.
+func reloadOnHUP(ctx context.Context, node *edge.Node, reload func()) (stop func()) {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	ctx, cancel := context.WithCancel(ctx)
 	go func() {
+		select {
+		case <-node.Ready(): // systemd takes what a reload says for the end of the start
+		case <-ctx.Done():
+		}
 		for {
 			select {
 			case <-hup:
-				node.Reload()
+				reload()
 			case <-ctx.Done():
 				signal.Stop(hup)
 				return
