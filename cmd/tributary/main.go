@@ -56,7 +56,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	root.AddCommand(runCommand(), checkCommand(), statusCommand(), doctorCommand(), tailCommand(), verifyCommand(), demoCommand(), passwdCommand()) //nolint:contextcheck // cmd.Context() is ctx
-	root.AddCommand(inviteCommand(), joinCommand(), nodesCommand(), skipCommand(), versionCommand())                                                //nolint:contextcheck // the same
+	root.AddCommand(inviteCommand(), joinCommand(), nodesCommand(), skipCommand(), pendingCommand(), versionCommand())                              //nolint:contextcheck // the same
 	err := root.ExecuteContext(ctx)
 	var code exit
 	switch {

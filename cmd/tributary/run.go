@@ -21,6 +21,10 @@ import (
 // defaultConfig is where the packages put the configuration.
 const defaultConfig = "/etc/tributary/tributary.toml"
 
+// badConfig is the exit code of run when the configuration is wrong, EX_CONFIG of
+// sysexits.h: to try again helps nobody, and the unit of the package does not.
+const badConfig = 78
+
 func configFlag(c *cobra.Command, path *string) {
 	c.Flags().StringVarP(path, "config", "c", defaultConfig, "configuration file")
 }
@@ -39,7 +43,8 @@ func runCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := loadConfig(path, cmd.ErrOrStderr())
 			if err != nil {
-				return err
+				fmt.Fprintln(cmd.ErrOrStderr(), "tributary:", err)
+				return exit(badConfig)
 			}
 			logger := newLogger(cmd.ErrOrStderr(), &cfg.Logging)
 			limitMemory(logger)
