@@ -9,7 +9,6 @@ arch=${ARCH:-amd64}
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/tributary
 base=$cache/bookworm-$arch.tar
 root=$(mktemp -d)
-chmod 755 "$root"
 node=
 kafka=
 
@@ -44,7 +43,7 @@ if [ ! -e "$base" ]; then
 	mirror=$(apt-cache policy base-files | sed -n 's/^ *[0-9]* \(http[^ ]*\) bookworm\/main .*/\1/p' | head -1)
 	[ -n "$mirror" ] || die "apt knows no Debian 12 archive on this machine"
 	mkdir -p "$cache"
-	debootstrap --arch="$arch" --variant=minbase --include=systemd bookworm "$root" "$mirror" >"$cache/debootstrap.log" 2>&1 \
+	debootstrap --arch="$arch" --variant=minbase --include=systemd,procps bookworm "$root" "$mirror" >"$cache/debootstrap.log" 2>&1 \
 		|| { tail -20 "$cache/debootstrap.log"; die "no base system for $arch"; }
 	chroot "$root" apt-get clean
 	umount "$root/proc" 2>/dev/null || true
@@ -52,9 +51,10 @@ if [ ! -e "$base" ]; then
 else
 	tar -C "$root" -xf "$base"
 fi
+chmod 755 "$root" # whoever the node runs as must get in
 mount -t proc proc "$root/proc"
 inside() { chroot "$root" "$@"; }
-as_node() { chroot --userspec=tributary:tributary "$root" env NOTIFY_SOCKET= "$@"; }
+unset NOTIFY_SOCKET
 
 say "the package and a Kafka stand-in"
 make -s deb DEB_ARCHS="$arch"
@@ -65,7 +65,7 @@ kafka=$!
 for _ in $(seq 100); do [ -s "$root/kafka.addr" ] && break; sleep 0.1; done
 [ -s "$root/kafka.addr" ] || die "the Kafka stand-in did not start: $(cat "$root/kafka.out")"
 
-install() { # apt, as a person does it; the configuration is wrong until brokers are set
+installed() { # apt, as a person does it; the configuration is wrong until brokers are set
 	cp "$deb" "$root/tributary.deb"
 	inside apt-get install -y -qq --no-install-recommends /tributary.deb >"$root/apt.out" 2>&1 || { cat "$root/apt.out"; die "apt could not install the package"; }
 }
@@ -76,9 +76,8 @@ configure() { # configure BROKER
 	inside tributary check || [ $? = 3 ] || die "the configuration is wrong"
 }
 start() {
-	install -d -o "$(inside id -u tributary)" -g "$(inside id -g tributary)" "$root/run/tributary" 2>/dev/null \
-		|| inside install -d -o tributary -g tributary -m 0750 /run/tributary
-	as_node tributary run >"$root/node.out" 2>&1 &
+	inside install -d -o tributary -g tributary -m 0750 /run/tributary # RuntimeDirectory of the unit
+	chroot --userspec=tributary:tributary "$root" tributary run >"$root/node.out" 2>&1 & # no function: its PID would be that of a shell
 	node=$!
 	for _ in $(seq 300); do inside tributary status >/dev/null 2>&1 && return; sleep 0.1; done
 	cat "$root/node.out"
@@ -88,9 +87,9 @@ waiting() { inside tributary status --json | sed 's/.*"waiting":\([0-9]*\).*/\1/
 port=$((20000 + RANDOM % 20000))
 
 say "installed: no Kafka is named yet, which is said, and run ends with 78"
-install
+installed
 grep -q 'set \[kafka\] brokers' "$root/apt.out" || { cat "$root/apt.out"; die "the package did not say what to do"; }
-code=0; as_node tributary run >"$root/node.out" 2>&1 || code=$?
+code=0; chroot --userspec=tributary:tributary "$root" tributary run >"$root/node.out" 2>&1 || code=$?
 [ $code = 78 ] || { cat "$root/node.out"; die "run without brokers ends with $code, want 78"; }
 
 say "the unit"
@@ -116,7 +115,7 @@ inside apt-get purge -y -qq tributary >"$root/apt.out" 2>&1 || { cat "$root/apt.
 [ ! -e "$root/etc/tributary" ] || die "the configuration is still there"
 
 say "purged with records that are not in Kafka: the data stay"
-install
+installed
 configure 127.0.0.1:1
 start
 mosquitto_pub -h 127.0.0.1 -p $port -q 1 -i pump7 -t plant/a/pump7 -m 'kept'
@@ -126,7 +125,7 @@ ls "$root"/var/lib/tributary/log/*.seg >/dev/null || die "the records are gone"
 grep -q 'not known to be in Kafka' "$root/apt.out" || { cat "$root/apt.out"; die "the purge did not say that data stay"; }
 
 say "installed again: what was kept goes to Kafka"
-install
+installed
 configure "$(cat "$root/kafka.addr")"
 start
 for _ in $(seq 200); do grep -q kept "$root/kafka.out" && break; sleep 0.1; done
