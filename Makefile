@@ -52,6 +52,7 @@ tidy:
 	$(GO) mod tidy -diff
 	cd bench && $(GO) mod tidy -diff
 	cd ingest/clients && $(GO) mod tidy -diff
+	cd deploy/deb && $(GO) mod tidy -diff
 
 lint: $(LINT) ## golangci-lint (the first time builds it: about 5 minutes)
 	$(LINT) run --build-tags kafka,powercut,device,outage,conformance,attack,lab ./...
