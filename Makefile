@@ -10,6 +10,7 @@ ROUNDS    ?= 200
 MINUTES   ?= 10
 QUOTA     ?= 8000000000
 DAYS      ?= 14
+DEB_ARCHS ?= amd64 arm64 armhf
 SEEDS     ?= 1000000
 MAX_BYTES := 20000000 # of the binary for a gateway
 
@@ -20,7 +21,7 @@ need = @command -v $(1) >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-ge
 
 .DEFAULT_GOAL := help
 .PHONY: help build test check fmt vet tidy lint race fuzz cover arm demo format teeth \
-	test-conformance test-clients test-attack test-storm test-newcomers test-crash test-model test-site kafka-up kafka-down test-uplink test-kafka lab lab-scenarios test-check-readonly test-powercut test-uml test-device test-flash test-outage bench bench-ingress bench-forward bench-log bench-site
+	test-conformance test-clients test-attack test-storm test-newcomers test-crash test-model test-site kafka-up kafka-down test-uplink test-kafka lab lab-scenarios deb test-deb test-check-readonly test-powercut test-uml test-device test-flash test-outage bench bench-ingress bench-forward bench-log bench-site
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -51,6 +52,7 @@ tidy:
 	$(GO) mod tidy -diff
 	cd bench && $(GO) mod tidy -diff
 	cd ingest/clients && $(GO) mod tidy -diff
+	cd deploy/deb && $(GO) mod tidy -diff
 
 lint: $(LINT) ## golangci-lint (the first time builds it: about 5 minutes)
 	$(LINT) run --build-tags kafka,powercut,device,outage,conformance,attack,lab,strace ./...
@@ -85,6 +87,7 @@ teeth: ## with each promise broken on purpose, a test must fail
 		else echo "$$pkg $$run fails with $$tag, as it must"; fi; }; \
 	for tag in break_fsync break_retry break_header break_padding; do broken $$tag ./log/store/ '^TestCrash$$'; done; \
 	broken break_truncate ./log/store/ '^TestRot$$'; \
+	broken break_probe ./log/store/ '^TestProbe$$'; \
 	broken break_fence ./sync/uplink/ '^TestChaos$$'; \
 	broken break_qos2 ./edge/ '^TestQoS2OverRestart$$'; \
 	broken break_round ./sync/handoff/ '^TestSite$$'; \
@@ -102,6 +105,15 @@ arm: ## static builds for arm64 and ARMv6 into dist/, without the demo's Kafka, 
 		n=$$(wc -c < $$f); echo "$$f $$n bytes"; \
 		[ $$n -le $(MAX_BYTES) ] || { echo "$$f is larger than $(MAX_BYTES) bytes"; exit 1; }; \
 	done
+
+# The time in a package, and its version, are those of the commit: who builds it again gets the same bytes.
+deb: export SOURCE_DATE_EPOCH = $(shell git log -1 --format=%ct)
+deb: export DEB_VERSION = 0.1.0~$(shell git log -1 --date=format:%Y%m%d%H%M%S --format=%cd)
+deb: ## Debian packages for amd64, arm64 and armhf (ARMv6) into dist/, the same bytes each time; DEB_ARCHS
+	deploy/deb/build.sh $(DEB_ARCHS)
+
+test-deb: ## the package in a Debian 12 of its own: installed, a message to Kafka, purged with and without unforwarded records (root)
+	deploy/deb/test.sh
 
 demo: ## devices, a cut uplink and a killed process, counted in Kafka
 	$(GO) run ./cmd/tributary demo --for 20s --cut-uplink 5s --kill

@@ -54,8 +54,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	root.AddCommand(runCommand(), checkCommand(), statusCommand(), doctorCommand(), tailCommand(), verifyCommand(), demoCommand(), passwdCommand()) //nolint:contextcheck // cmd.Context() is ctx
-	root.AddCommand(inviteCommand(), joinCommand(), nodesCommand(), skipCommand(), uplinkCommand(), routeCommand(), versionCommand())               //nolint:contextcheck // the same
+	root.AddCommand(runCommand(), checkCommand(), statusCommand(), doctorCommand(), tailCommand(), verifyCommand(), demoCommand(), passwdCommand())     //nolint:contextcheck // cmd.Context() is ctx
+	root.AddCommand(inviteCommand(), joinCommand(), nodesCommand(), skipCommand(), uplinkCommand(), routeCommand(), pendingCommand(), versionCommand()) //nolint:contextcheck // the same
 	err := root.ExecuteContext(ctx)
 	var code exit
 	switch {

@@ -246,7 +246,7 @@ func TestRunRefusesABadConfiguration(t *testing.T) {
 	if err := os.WriteFile(path, []byte("[kafka]\nbroker = [\"a:1\"]\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if code, _, errs := tributary(t, "run", "-c", path); code != 1 || !strings.Contains(errs, path+":2:1") || !strings.Contains(errs, "nothing was started") {
+	if code, _, errs := tributary(t, "run", "-c", path); code != badConfig || !strings.Contains(errs, path+":2:1") || !strings.Contains(errs, "nothing was started") {
 		t.Errorf("run: exit %d, %s", code, errs)
 	}
 	if code, out, _ := tributary(t, "check", "-c", path); code != 1 || !strings.Contains(out, "Nothing was changed") {

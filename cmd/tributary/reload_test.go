@@ -109,7 +109,7 @@ func TestHangUpAndLastGood(t *testing.T) {
 		t.Errorf("exit %d\n%s", code, g.text())
 	}
 
-	if code, _, errs := tributary(t, "run", "-c", g.file); code != 1 || !strings.Contains(errs, "has errors") {
+	if code, _, errs := tributary(t, "run", "-c", g.file); code != 78 || !strings.Contains(errs, "has errors") {
 		t.Errorf("exit %d: %s", code, errs)
 	}
 	g.run("--last-good-on-error")

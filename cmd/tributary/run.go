@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -12,7 +13,12 @@ import (
 
 	"github.com/tributary-edge/tributary/edge"
 	"github.com/tributary-edge/tributary/edge/config"
+	"github.com/tributary-edge/tributary/edge/sdnotify"
 )
+
+// badConfig is the exit code of run when the configuration is wrong, EX_CONFIG of
+// sysexits.h: to try again helps nobody, and the unit of the package does not.
+const badConfig = 78
 
 func runCommand() *cobra.Command {
 	in := config.Input{Environ: os.Environ()}
@@ -27,10 +33,11 @@ func runCommand() *cobra.Command {
 			"On SIGTERM or SIGINT it takes nothing more from devices, makes what it has taken durable,\n" +
 			"acknowledges it and exits with code 0. Records that are not in Kafka yet wait on the disk for the next start.",
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+		RunE: func(cmd *cobra.Command, _ []string) error {
 			read, broken, err := loadToRun(&in, lastGood, cmd.ErrOrStderr())
 			if err != nil {
-				return err
+				fmt.Fprintln(cmd.ErrOrStderr(), "tributary:", err)
+				return exit(badConfig)
 			}
 			cfg := read.Config
 			out := newOutput(cmd.ErrOrStderr(), &cfg.Logging)
@@ -39,39 +46,57 @@ func runCommand() *cobra.Command {
 				logger.Error("THE CONFIGURATION IS BROKEN; this node runs with the last good one. Correct it and restart", "problem", broken, "last_good", config.LastGoodPath(cfg.Node.DataDir))
 			}
 			limitMemory(logger)
-			node, err := edge.Open(cmd.Context(), cfg, logger)
-			if err != nil {
-				return err
-			}
-			node.Adopt(read, broken)
-			go func() {
-				select {
-				case <-node.Ready():
-					for _, a := range node.Door().Addrs() {
-						logger.Info("devices can connect", "address", a.String(), "site", cfg.Node.Site, "kafka", cfg.Kafka.Brokers)
-					}
-				case <-cmd.Context().Done():
-				}
-			}()
-			stopReloading := reloadOnHUP(cmd.Context(), node, &in, out)
-			err = node.Run(cmd.Context())
-			stopReloading()
-			if closeErr := node.Close(); err == nil {
-				err = closeErr
-			}
-			switch {
-			case err == nil && cfg.Log.DropOldest:
-				logger.Info("stopped; everything acknowledged is on the disk or in Kafka, but for what a full log has dropped, as on_full says")
-			case err == nil:
-				logger.Info("stopped; everything acknowledged is on the disk or in Kafka")
-			}
-			return err
+			return runNode(cmd.Context(), &in, read, broken, out)
 		},
 	}
 	configFlag(c, &in.Path)
 	setFlag(c, &in)
 	c.Flags().BoolVar(&lastGood, "last-good-on-error", false, "if the configuration is broken, run with the last one that worked, and say so")
 	return c
+}
+
+// runNode runs a node until ctx ends, and tells systemd how it fares. broken is what is
+// wrong with the configuration, if read is the last good one.
+func runNode(ctx context.Context, in *config.Input, read *config.Reading, broken string, out *output) error {
+	cfg, logger := read.Config, slog.New(out)
+	systemd := sdnotify.New(os.Getenv, logger)
+	opened := inBackground(ctx, func(ctx context.Context) { systemd.Starting(ctx, "recovering the log") })
+	node, err := edge.Open(ctx, cfg, logger)
+	opened()
+	if err != nil {
+		return err
+	}
+	node.Adopt(read, broken)
+	go func() {
+		select {
+		case <-node.Ready():
+			for _, a := range node.Door().Addrs() {
+				logger.Info("devices can connect", "address", a.String(), "site", cfg.Node.Site, "kafka", cfg.Kafka.Brokers)
+			}
+		case <-ctx.Done():
+		}
+	}()
+	stopReloading := reloadOnHUP(ctx, node, func() {
+		systemd.Reloading()
+		c := node.Reconfigure(in.Read())
+		out.use(&c.Logging)
+		node.Reload()
+		systemd.Ready(serving(node, cfg))
+	})
+	supervised := inBackground(context.WithoutCancel(ctx), func(c context.Context) { supervise(c, ctx, node, cfg, systemd) })
+	err = node.Run(ctx)
+	supervised()
+	stopReloading()
+	if closeErr := node.Close(); err == nil {
+		err = closeErr
+	}
+	switch {
+	case err == nil && cfg.Log.DropOldest:
+		logger.Info("stopped; everything acknowledged is on the disk or in Kafka, but for what a full log has dropped, as on_full says")
+	case err == nil:
+		logger.Info("stopped; everything acknowledged is on the disk or in Kafka")
+	}
+	return err
 }
 
 // memoryShare is what part of the memory that there is the garbage collector aims
@@ -90,19 +115,21 @@ func limitMemory(logger *slog.Logger) {
 	logger.Debug("memory limit", "bytes", limit)
 }
 
-// reloadOnHUP reloads the configuration and who may connect whenever the process gets
-// SIGHUP, until the function that it returns is called.
-func reloadOnHUP(ctx context.Context, node *edge.Node, in *config.Input, out *output) (stop func()) {
+// reloadOnHUP calls reload whenever the process gets SIGHUP, once devices can connect
+// and until the function that it returns is called.
+func reloadOnHUP(ctx context.Context, node *edge.Node, reload func()) (stop func()) {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	ctx, cancel := context.WithCancel(ctx)
 	go func() {
+		select {
+		case <-node.Ready(): // systemd takes what a reload says for the end of the start
+		case <-ctx.Done():
+		}
 		for {
 			select {
 			case <-hup:
-				c := node.Reconfigure(in.Read())
-				out.use(&c.Logging)
-				node.Reload()
+				reload()
 			case <-ctx.Done():
 				signal.Stop(hup)
 				return

@@ -1,4 +1,4 @@
-//go:build !break_fsync && !break_retry && !break_header
+//go:build !break_fsync && !break_retry && !break_header && !break_probe
 
 package store
 
@@ -8,4 +8,5 @@ const (
 	ackBeforeSync = false // break_fsync: a group is acknowledged before it is flushed
 	retryFlush    = false // break_retry: a flush that failed is tried again, and believed
 	keepOldName   = false // break_header: a segment is used again before its new name is durable
+	probeAlone    = false // break_probe: the watchdog is fed though the committer hangs
 )

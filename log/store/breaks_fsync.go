@@ -6,4 +6,5 @@ const (
 	ackBeforeSync = true
 	retryFlush    = false
 	keepOldName   = false
+	probeAlone    = false
 )

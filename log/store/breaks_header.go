@@ -6,4 +6,5 @@ const (
 	ackBeforeSync = false
 	retryFlush    = false
 	keepOldName   = true
+	probeAlone    = false
 )

@@ -6,4 +6,5 @@ const (
 	ackBeforeSync = false
 	retryFlush    = true
 	keepOldName   = false
+	probeAlone    = false
 )

@@ -18,8 +18,9 @@ import (
 // segments, until ctx ends; then it commits what was appended and returns nil.
 // It returns an error that wraps ErrFailed when writes or flushes have failed
 // for good: records without an acknowledgement then never get one from this
-// process.
+// process. It is called once.
 func (l *Log) Run(ctx context.Context) error {
+	defer close(l.ended)
 	ringCtx, stopRing := context.WithCancel(context.WithoutCancel(ctx)) // the last group may need its segment
 	var ring sync.WaitGroup
 	ring.Go(func() { l.keepRing(ringCtx) })
@@ -33,6 +34,7 @@ func (l *Log) Run(ctx context.Context) error {
 			if err := l.commit(); err != nil {
 				return err
 			}
+		case <-l.probes: // Probe wants to know no more than that this is reached
 		case <-ctx.Done():
 			l.mu.Lock()
 			l.closed = true

@@ -98,6 +98,8 @@ type Log struct {
 	consumed chan struct{} // one slot: the ring should look whether it has work
 	short    chan struct{} // one slot: the packer should look whether it has work
 	prepared chan *segment.Segment
+	probes   chan struct{} // the committer takes what Probe sends
+	ended    chan struct{} // closed when Run has returned
 
 	w      writer     // touched by Run's committer alone, after Open
 	making sync.Mutex // held by whoever prepares a segment; before mu

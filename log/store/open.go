@@ -56,6 +56,7 @@ func Open(fsys disk.FS, opt Options) (*Log, Recovery, error) {
 		fs: fsys, opt: opt, ledger: tributary.NewLedgerID(),
 		wake: make(chan struct{}, 1), company: make(chan struct{}, 1), consumed: make(chan struct{}, 1), short: make(chan struct{}, 1),
 		prepared: make(chan *segment.Segment, 1),
+		probes:   make(chan struct{}), ended: make(chan struct{}),
 		maxGroup: int(min(maxGroupBytes, capacity)) - group.FrameBytes,
 		gather:   &group.Builder{}, idle: &group.Builder{},
 		offsets:   map[partition]*int64{},
