@@ -30,7 +30,8 @@ func (n *Node) Report() status.Report {
 		Log: status.Log{
 			Ledger: n.log.Ledger().String(), Next: uint64(n.log.Next()), Durable: uint64(n.log.Durable()),
 			UsedBytes: l.UsedBytes, FreeBytes: l.FreeBytes, MaxBytes: l.MaxBytes, Refusing: l.Refusing, NoSegment: l.NoSegment, Flushes: l.Flushes, WrittenBytes: l.WrittenBytes,
-			FlushMeanMs: millis(l.FlushMean), FlushMaxMs: millis(l.FlushMax), DamagedRanges: n.damaged,
+			FlushMeanMs: millis(l.FlushMean), FlushMaxMs: millis(l.FlushMax), FlushP50Ms: millis(l.FlushP50), FlushP99Ms: millis(l.FlushP99),
+			AckP50Ms: millis(l.CommitP50), AckP99Ms: millis(l.CommitP99), DamagedRanges: n.damaged,
 			Holes: holes(n.log.Holes()), LedgerEnded: l.LedgerEnded, DiskError: l.DiskError, DroppedRecords: l.DroppedRecords, UntoldRecords: l.UntoldRecords, RefusingAlarms: l.RefusingAlarms, Records: l.Records,
 			HasAlarms: n.cfg.HasAlarms(), DropsOldest: n.cfg.Log.DropOldest,
 			ClockSynced: n.clock.Synced(), RoomBytes: l.RoomBytes, PackedFrom: l.PackedFrom, PackedTo: l.PackedTo,
@@ -64,8 +65,26 @@ func (n *Node) Report() status.Report {
 		r.Gateways = n.site.report()
 	}
 	n.meter.report(&r, l)
+	r.Sum(n.missing())
+	r.Rates = n.trend.rates()
 	r.Judge(time.Now())
 	return r
+}
+
+// missing returns how many records of this node the disk has damaged and Kafka lacks:
+// for the others a gap record was told, or Kafka had them before.
+func (n *Node) missing() (count uint64) {
+	for _, h := range n.log.Holes() {
+		if from := max(h.From, n.up.position(h.Ledger).Next); n.log.Wrote(h.Ledger) && from < h.To {
+			count += uint64(h.To - from)
+		}
+	}
+	return count
+}
+
+// look takes note of the report for the rates, and for the history.
+func (n *Node) look(r *status.Report, now time.Time) {
+	n.trend.look(counts{at: now, in: r.MQTT.Durable[0] + r.MQTT.Durable[1] + r.MQTT.Durable[2], out: r.Uplink.Sent, waiting: r.Uplink.Waiting})
 }
 
 // nodeID returns which node this is.

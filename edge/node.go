@@ -45,6 +45,7 @@ type Node struct {
 	lock    io.Closer
 	meta    *meta.DB
 	meter   *meter
+	trend   *trend
 	id      meta.Identity
 	log     *store.Log
 	door    *ingest.Door
@@ -77,7 +78,7 @@ func Open(ctx context.Context, cfg *config.Config, logger *slog.Logger) (n *Node
 // OpenOn is Open on another machine.
 func OpenOn(ctx context.Context, cfg *config.Config, logger *slog.Logger, m Machine) (n *Node, err error) {
 	m = m.withDefaults()
-	n = &Node{cfg: cfg, logger: logger, machine: m, clock: m.Clock, started: time.Now(), ready: make(chan struct{}), grown: make(chan struct{}, 1)}
+	n = &Node{cfg: cfg, logger: logger, machine: m, clock: m.Clock, started: time.Now(), trend: newTrend(), ready: make(chan struct{}), grown: make(chan struct{}, 1)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.Close())
