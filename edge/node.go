@@ -18,6 +18,7 @@ import (
 
 	"github.com/tributary-edge/tributary"
 	"github.com/tributary-edge/tributary/edge/config"
+	"github.com/tributary-edge/tributary/edge/page"
 	"github.com/tributary-edge/tributary/ingest"
 	"github.com/tributary-edge/tributary/ingest/auth"
 	"github.com/tributary-edge/tributary/ingest/gate"
@@ -46,6 +47,7 @@ type Node struct {
 	meta    *meta.DB
 	meter   *meter
 	trend   *trend
+	viewers *page.Guard // of the status page
 	id      meta.Identity
 	log     *store.Log
 	door    *ingest.Door
@@ -170,6 +172,9 @@ func (n *Node) openDoor(ctx context.Context) error {
 		return err
 	}
 	n.guard = guard
+	if n.viewers, err = openViewers(&n.cfg.Status); err != nil {
+		return err
+	}
 	var asked ingest.Guard = guard
 	if n.site != nil {
 		asked = members{guard, n.site}

@@ -192,7 +192,8 @@ topic = ""
 key = "{topic}"
 dead_letter = "dead.{node}.{site}"
 [status]
-listen = "127.0.0.1:9880"
+listen = "0.0.0.0:9880"
+token_file = "token"
 socket = "/run/s"
 [logging]
 level = "debug"
@@ -223,7 +224,7 @@ format = "json"
 			{Match: "b", Key: "{client_id}", Urgent: true},
 		},
 		DefaultRoute: DefaultRoute{Key: "{topic}", DeadLetter: "dead.{node}.{site}"},
-		Status:       Status{Listen: "127.0.0.1:9880", Socket: "/run/s"},
+		Status:       Status{Listen: "0.0.0.0:9880", TokenFile: "token", Socket: "/run/s"},
 		Logging:      Logging{Level: slog.LevelDebug, Format: JSON},
 		Table:        c.Table,
 	}
