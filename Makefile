@@ -20,7 +20,7 @@ need = @command -v $(1) >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-ge
 
 .DEFAULT_GOAL := help
 .PHONY: help build test check fmt vet tidy lint race fuzz cover arm demo format teeth \
-	test-conformance test-clients test-attack test-storm test-newcomers test-crash test-model test-site kafka-up kafka-down test-uplink test-kafka lab lab-scenarios test-powercut test-uml test-device test-flash test-outage bench bench-ingress bench-forward bench-log bench-site
+	test-conformance test-clients test-page test-attack test-storm test-newcomers test-crash test-model test-site kafka-up kafka-down test-uplink test-kafka lab lab-scenarios test-powercut test-uml test-device test-flash test-outage bench bench-ingress bench-forward bench-log bench-site
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -53,7 +53,7 @@ tidy:
 	cd ingest/clients && $(GO) mod tidy -diff
 
 lint: $(LINT) ## golangci-lint (the first time builds it: about 5 minutes)
-	$(LINT) run --build-tags kafka,powercut,device,outage,conformance,attack,lab ./...
+	$(LINT) run --build-tags kafka,powercut,device,outage,conformance,attack,lab,page ./...
 	cd bench && ../$(LINT) run ./...
 	cd ingest/clients && ../../$(LINT) run ./...
 
@@ -154,6 +154,11 @@ test-newcomers: ## 10,000 devices come at once with tokens or certificates: what
 test-clients: ## the MQTT clients of others against a node: mosquitto, and paho and mqtt.js in four languages
 	ingest/clients/install.sh
 	cd ingest/clients && $(GO) test -count=1 -timeout 60m -parallel 2 -v .
+
+# Screenshots go to SHOTS: make test-page SHOTS=docs renews those of the README.
+test-page: ## the status page in headless Chromium, through real faults (Node.js; root installs it and Chromium; 3 minutes)
+	edge/page/browser/install.sh
+	SHOTS=$(abspath $(SHOTS)) $(GO) test -tags page -count=1 -timeout 10m -v -run '^TestPage$$' ./edge/
 
 test-crash: ## SEEDS random lives of a log with power cuts and a failing disk (default 1000000: 20 minutes on 2 cores)
 	SEEDS=$(SEEDS) $(GO) test -count=1 -timeout 24h -v -run '^TestCrash$$' ./log/store/

@@ -81,6 +81,17 @@ function columns(s) {
 
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
+// What may lie between two ticks: of time, in seconds, and of a figure, which is whole.
+const steps = [15, 30, 60, 120, 300, 600, 1800, 3600, 7200, 14_400, 21_600];
+const wholes = Array.from({ length: 10 }, (_, power) => [1, 2, 5].map((n) => n * 10 ** power)).flat();
+
+// times writes ticks of time, with seconds where minutes would be alike.
+function times(_, all, axis, space, step) {
+  const shape = { hour: "2-digit", minute: "2-digit", ...(step < 60 ? { second: "2-digit" } : {}) };
+  const clock = new Intl.DateTimeFormat("en-GB", shape);
+  return all.map((t) => clock.format(new Date(t * 1000)));
+}
+
 // short writes a tick: 12k rather than 12000.
 function short(n) {
   return n >= 1e6 ? `${+(n / 1e6).toFixed(1)}M` : n >= 1e4 ? `${+(n / 1e3).toFixed(1)}k` : `${+n.toFixed(1)}`;
@@ -96,11 +107,11 @@ function plot(id, lines) {
     stroke: colour(`--${name}`), width: 1.75, points: { show: false }, fill: filled ? colour(`--${name}-soft`) : undefined,
   }));
   return new uPlot({
-    width: root.clientWidth, height: 150, legend: { show: false }, cursor: { show: false },
+    width: root.clientWidth, height: 150, padding: [10, 6, 0, 0], legend: { show: false }, cursor: { show: false },
     scales: { y: { range: (_, low, high) => [0, Math.max(1, high * 1.15 || 1)] } },
     axes: [
-      { ...axis, grid: { show: false }, space: 70, size: 24, values: "{HH}:{mm}" },
-      { ...axis, size: 40, gap: 4, space: 34, values: (_, all) => all.map(short) },
+      { ...axis, grid: { show: false }, space: 64, size: 24, incrs: steps, values: times },
+      { ...axis, size: 40, gap: 4, space: 34, incrs: wholes, values: (_, all) => all.map(short) },
     ],
     series: [{}, ...series],
   }, [[], ...lines.map(() => [])], root);

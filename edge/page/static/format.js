@@ -18,7 +18,7 @@ function scaled(n, step, units) {
 
 export const formats = {
   text: (s) => String(s),
-  sentence: (s) => s.charAt(0).toUpperCase() + s.slice(1) + (/[.!?]$/.test(s) ? "" : "."),
+  sentence: (s) => s && s.charAt(0).toUpperCase() + s.slice(1) + (/[.!?]$/.test(s) ? "" : "."),
   list: (all) => all.join(", "),
   count: (n) => whole.format(n),
   rate: (n) => fine[n > 0 && n < 100 ? 1 : 0].format(n),

@@ -3,7 +3,7 @@
 
 import { fill } from "./format.js";
 
-const box = { height: 66, gap: 18 };
+const box = { height: 66, gap: 34 };
 
 // draw makes the picture, and the sentence that says the same.
 export function draw(svg, caption, report) {
@@ -48,17 +48,23 @@ function lines(p, report, n, i) {
   const right = p.left + p.middle;
   const all = [];
   if (n.self) {
-    all.push(path(`M${p.side} ${p.centre}C${p.left - 8} ${p.centre} ${p.side + 8} ${centre(i)} ${p.left} ${centre(i)}`, report.mqtt.connections > 0 ? "way moving" : "way idle"));
+    all.push(path(curve(p.side, p.centre, p.left, centre(i)), report.mqtt.connections > 0 ? "way moving" : "way idle"));
   } else if (n.copied) {
     // A copy goes from this gateway, the first one, to the others, along their right edge.
     const x = p.left + p.middle * 0.5;
-    all.push(path(`M${x} ${top(i) - box.gap}L${x} ${top(i)}`, n.there && !n.behind ? "way copy moving" : "way copy broken"));
+    all.push(path(`M${x} ${top(i) - box.gap}L${x} ${top(i)}`, n.there ? "way copy moving" : "way copy broken"));
   }
   const kind = n.sends ? "way moving" : n.self ? "way broken" : null;
   if (kind) {
-    all.push(path(`M${right} ${centre(i)}C${right + 14} ${centre(i)} ${p.width - p.side - 14} ${p.centre} ${p.width - p.side} ${p.centre}`, kind));
+    all.push(path(curve(right, centre(i), p.width - p.side, p.centre), kind));
   }
   return all;
+}
+
+// curve goes from one point to another that is to its right, and is level at both.
+function curve(x, y, toX, toY) {
+  const half = (x + toX) / 2;
+  return `M${x} ${y}C${half} ${y} ${half} ${toY} ${toX} ${toY}`;
 }
 
 // ends are the devices on the left and Kafka on the right.
@@ -67,10 +73,10 @@ function ends(p, report) {
   const right = p.width - p.side;
   const well = report.uplink.state === "forwarding";
   return [
-    rectangle(0, y, p.side, 60, "end"),
+    rectangle(1, y, p.side - 1, 60, "end"),
     words(p.side / 2, p.centre - 4, "name", "Devices"),
     figure(p.side / 2, p.centre + 15, "mqtt.connections"),
-    rectangle(right, y, p.side, 60, well ? "end" : "end away"),
+    rectangle(right, y, p.side - 1, 60, well ? "end" : "end away"),
     words(right + p.side / 2, p.centre - 4, "name", "Kafka"),
     words(right + p.side / 2, p.centre + 15, "small", well ? "connected" : p.side < 100 ? "away" : report.uplink.state),
   ];
@@ -116,7 +122,7 @@ function sentence(report, nodes) {
     kafka,
     copies.length > 0 ? `Copies of what it takes: ${list(copies)}.` : "No other gateway has a copy of what it takes.",
     gone.length > 0 ? `Not there: ${list(gone)}.` : "",
-    help.length > 0 ? `Sending for others or for itself: ${list(help)}.` : "",
+    help.length > 0 ? `${list(help)} ${help.length > 1 ? "send" : "sends"} to Kafka, too.` : "",
   ].filter(Boolean).join(" ");
 }
 
