@@ -21,7 +21,7 @@ need = @command -v $(1) >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-ge
 
 .DEFAULT_GOAL := help
 .PHONY: help build test check fmt vet tidy lint race fuzz cover arm demo format teeth \
-	test-conformance test-clients test-attack test-storm test-newcomers test-crash test-model test-site kafka-up kafka-down test-uplink test-kafka lab lab-scenarios deb test-deb test-check-readonly test-powercut test-uml test-device test-flash test-outage bench bench-ingress bench-forward bench-log bench-site
+	test-conformance test-clients test-page test-attack test-storm test-newcomers test-crash test-model test-site kafka-up kafka-down test-uplink test-kafka lab lab-scenarios deb test-deb test-check-readonly test-powercut test-uml test-device test-flash test-outage bench bench-ingress bench-forward bench-log bench-site
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -55,7 +55,7 @@ tidy:
 	cd deploy/deb && $(GO) mod tidy -diff
 
 lint: $(LINT) ## golangci-lint (the first time builds it: about 5 minutes)
-	$(LINT) run --build-tags kafka,powercut,device,outage,conformance,attack,lab,strace ./...
+	$(LINT) run --build-tags kafka,powercut,device,outage,conformance,attack,lab,strace,page ./...
 	cd bench && ../$(LINT) run ./...
 	cd ingest/clients && ../../$(LINT) run ./...
 
@@ -171,6 +171,11 @@ test-clients: ## the MQTT clients of others against a node: mosquitto, and paho 
 test-check-readonly: ## under strace, check opens nothing for writing and no socket
 	$(call need,strace,strace)
 	$(GO) test -tags strace -count=1 -timeout 10m -v -run '^TestCheckOnlyReads$$' ./cmd/tributary/ | tee /dev/stderr | grep -q '^--- PASS: TestCheckOnlyReads '
+
+# Screenshots go to SHOTS: make test-page SHOTS=docs renews those of the README.
+test-page: ## the status page in headless Chromium, through real faults (Node.js; root installs it and Chromium; 3 minutes)
+	edge/page/browser/install.sh
+	SHOTS=$(abspath $(SHOTS)) $(GO) test -tags page -count=1 -timeout 10m -v -run '^TestPage$$' ./edge/
 
 test-crash: ## SEEDS random lives of a log with power cuts and a failing disk (default 1000000: 20 minutes on 2 cores)
 	SEEDS=$(SEEDS) $(GO) test -count=1 -timeout 24h -v -run '^TestCrash$$' ./log/store/

@@ -60,10 +60,11 @@ var layers = map[string][]string{
 
 	"edge/config":   {"ingest/route", "github.com/pelletier/go-toml/v2/..."},
 	"edge/status":   {},
+	"edge/page":     {},
 	"edge/mdns":     {"golang.org/x/net/dns/dnsmessage", "golang.org/x/net/ipv4"},
 	"edge/sdnotify": {"golang.org/x/sys/unix"},
 	"edge/doctor":   {"edge/config", "edge/status", "log/disk", "log/clock"},
-	"edge":          {".", "log/...", "sync/...", "ingest/...", "edge/config", "edge/mdns", "edge/status"},
+	"edge":          {".", "log/...", "sync/...", "ingest/...", "edge/config", "edge/mdns", "edge/page", "edge/status"},
 	"edge/sitetest": {".", "edge", "edge/config", "edge/status", "log/...", "sync/...", "github.com/twmb/franz-go/..."},
 	"edge/edgetest": {".", "edge", "edge/config", "edge/status", "golang.org/x/sys/unix", "log/...", "firmware-sim/...", "github.com/twmb/franz-go/..."},
 
@@ -210,8 +211,8 @@ func TestNames(t *testing.T) {
 }
 
 // TestGlobals lets a package have variables that nobody ever sets: sentinel
-// errors, tables, assertions that a type implements an interface, and the
-// Version that the linker fills in.
+// errors, tables, files that the build embeds, assertions that a type implements an
+// interface, and the Version that the linker fills in.
 func TestGlobals(t *testing.T) {
 	for file, f := range sources(t) {
 		if f.isTest {
@@ -233,11 +234,14 @@ func TestGlobals(t *testing.T) {
 }
 
 // isTable says whether a variable is a table or a sentinel, by its form: an
-// array, or one value that is a composite literal, a slice made of a string, or
+// array, embedded files, or one value that is a composite literal, a slice made of a string, or
 // what errors.New, MakeTable or a Must function returns.
 func isTable(v *ast.ValueSpec) bool {
 	if array, ok := v.Type.(*ast.ArrayType); ok && array.Len != nil {
 		return true
+	}
+	if files, ok := v.Type.(*ast.SelectorExpr); ok && files.Sel.Name == "FS" {
+		return true // embed.FS
 	}
 	if len(v.Values) != 1 {
 		return false

@@ -10,9 +10,11 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/tributary-edge/tributary"
+	"github.com/tributary-edge/tributary/edge/page"
 	"github.com/tributary-edge/tributary/edge/status"
 	"github.com/tributary-edge/tributary/log/store"
 )
@@ -30,7 +32,8 @@ func (n *Node) Report() status.Report {
 		Log: status.Log{
 			Ledger: n.log.Ledger().String(), Next: uint64(n.log.Next()), Durable: uint64(n.log.Durable()),
 			UsedBytes: l.UsedBytes, FreeBytes: l.FreeBytes, MaxBytes: l.MaxBytes, Refusing: l.Refusing, NoSegment: l.NoSegment, Flushes: l.Flushes, WrittenBytes: l.WrittenBytes,
-			FlushMeanMs: millis(l.FlushMean), FlushMaxMs: millis(l.FlushMax), DamagedRanges: n.damaged,
+			FlushMeanMs: millis(l.FlushMean), FlushMaxMs: millis(l.FlushMax), FlushP50Ms: millis(l.FlushP50), FlushP99Ms: millis(l.FlushP99),
+			AckP50Ms: millis(l.CommitP50), AckP99Ms: millis(l.CommitP99), DamagedRanges: n.damaged,
 			Holes: holes(n.log.Holes()), LedgerEnded: l.LedgerEnded, DiskError: l.DiskError, DroppedRecords: l.DroppedRecords, UntoldRecords: l.UntoldRecords, RefusingAlarms: l.RefusingAlarms, Records: l.Records,
 			HasAlarms: n.cfg.HasAlarms(), DropsOldest: n.cfg.Log.DropOldest,
 			ClockSynced: n.clock.Synced(), RoomBytes: l.RoomBytes, PackedFrom: l.PackedFrom, PackedTo: l.PackedTo,
@@ -64,8 +67,26 @@ func (n *Node) Report() status.Report {
 		r.Gateways = n.site.report()
 	}
 	n.meter.report(&r, l)
+	r.Sum(n.missing())
+	r.Rates = n.trend.rates()
 	r.Judge(time.Now())
 	return r
+}
+
+// missing returns how many records of this node the disk has damaged and Kafka lacks:
+// for the others a gap record was told, or Kafka had them before.
+func (n *Node) missing() (count uint64) {
+	for _, h := range n.log.Holes() {
+		if from := max(h.From, n.up.position(h.Ledger).Next); n.log.Wrote(h.Ledger) && from < h.To {
+			count += uint64(h.To - from)
+		}
+	}
+	return count
+}
+
+// look takes note of the report for the rates, and for the history.
+func (n *Node) look(r *status.Report, now time.Time) {
+	n.trend.look(counts{at: now, in: r.MQTT.Durable[0] + r.MQTT.Durable[1] + r.MQTT.Durable[2], out: r.Uplink.Sent, waiting: r.Uplink.Waiting})
 }
 
 // nodeID returns which node this is.
@@ -91,6 +112,7 @@ func millis(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 func (n *Node) serveAdmin(ctx context.Context) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /api/status", n.answerStatus)
+	mux.HandleFunc("GET /api/history", n.answerHistory)
 	mux.HandleFunc("GET /metrics", n.answerMetrics)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
 	mux.HandleFunc("GET /readyz", n.answerReady)
@@ -121,28 +143,67 @@ func (n *Node) serveAdmin(ctx context.Context) error {
 	}
 	var all sync.WaitGroup
 	if n.cfg.Status.Listen != "" {
+		page.Register(mux)
 		tcp, err := lc.Listen(ctx, "tcp", n.cfg.Status.Listen)
 		if err != nil {
 			return errors.Join(fmt.Errorf("listen on [status] listen: %w; nothing that is stored is touched. Is another program there? Stop it, or choose another [status] listen", err), unix.Close())
 		}
-		all.Go(func() { serveHTTP(ctx, tcp, mux) })
+		n.logger.Info("the status page", "url", "http://"+tcp.Addr().String()+"/")
+		all.Go(func() { serveHTTP(ctx, tcp, n.viewers.Protect(mux), maxViewers) })
 	}
-	all.Go(func() { serveHTTP(ctx, unix, local) })
+	all.Go(func() { serveHTTP(ctx, unix, local, 0) })
 	all.Wait()
 	return nil
 }
 
-// serveHTTP serves until ctx ends.
-func serveHTTP(ctx context.Context, l net.Listener, h http.Handler) {
+// maxViewers is how many connections strangers may hold open.
+const maxViewers = 64
+
+// serveHTTP serves until ctx ends. With a limit on the number of connections those
+// beyond it are closed, and nobody may be slow: they come from a network.
+func serveHTTP(ctx context.Context, l net.Listener, h http.Handler, limit int64) {
 	s := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, BaseContext: func(net.Listener) context.Context { return ctx }}
+	if limit > 0 {
+		s.ReadTimeout, s.WriteTimeout, s.IdleTimeout, s.MaxHeaderBytes = 10*time.Second, 20*time.Second, time.Minute, 16<<10
+		s.ConnState = limited(limit)
+	}
 	stop := context.AfterFunc(ctx, func() { _ = s.Close() })
 	defer stop()
 	_ = s.Serve(l) // it ends with ErrServerClosed
 }
 
+// limited closes connections beyond a number of open ones.
+func limited(most int64) func(net.Conn, http.ConnState) {
+	var open atomic.Int64
+	return func(c net.Conn, s http.ConnState) {
+		switch s {
+		case http.StateNew:
+			if open.Add(1) > most {
+				_ = c.Close() // the server notices, and says that it is closed
+			}
+		case http.StateClosed, http.StateHijacked:
+			open.Add(-1)
+		case http.StateActive, http.StateIdle:
+		}
+	}
+}
+
 func (n *Node) answerStatus(w http.ResponseWriter, _ *http.Request) {
+	r := n.Report()
+	if n.site != nil {
+		r.Gateways.Nodes = n.site.rows()
+	}
+	answerJSON(w, r)
+}
+
+func (n *Node) answerHistory(w http.ResponseWriter, _ *http.Request) {
+	answerJSON(w, n.trend.history())
+}
+
+func answerJSON(w http.ResponseWriter, what any) {
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(n.Report())
+	w.Header().Set("Cache-Control", "no-store")
+	_ = json.NewEncoder(w).Encode(what)
 }
 
 func (n *Node) answerMetrics(w http.ResponseWriter, _ *http.Request) {

@@ -147,6 +147,7 @@ func newUplinkState(started time.Time, logger *slog.Logger) *uplinkState {
 func (u *uplinkState) Committed(c uplink.Commit) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	u.report.Twice += twice(u.pos[c.Position.Ledger].Next, &c)
 	u.pos[c.Position.Ledger] = c.Position
 	u.dirty = true
 	u.report.Sent += uint64(c.Records)
@@ -162,6 +163,13 @@ func (u *uplinkState) Committed(c uplink.Commit) {
 	case u.moved <- struct{}{}:
 	default:
 	}
+}
+
+// twice returns how many of the records that were committed Kafka had before, when it
+// was known to have all below next: more were sent than the position moved (U1).
+func twice(next tributary.LSN, c *uplink.Commit) uint64 {
+	sent := uint64(max(0, c.Records))
+	return sent - min(sent, uint64(c.Position.Next-min(next, c.Position.Next)))
 }
 
 // tookOver counts what this node has forwarded of another's ledger.

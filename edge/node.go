@@ -18,6 +18,7 @@ import (
 
 	"github.com/tributary-edge/tributary"
 	"github.com/tributary-edge/tributary/edge/config"
+	"github.com/tributary-edge/tributary/edge/page"
 	"github.com/tributary-edge/tributary/ingest"
 	"github.com/tributary-edge/tributary/ingest/auth"
 	"github.com/tributary-edge/tributary/ingest/gate"
@@ -45,6 +46,8 @@ type Node struct {
 	lock    io.Closer
 	meta    *meta.DB
 	meter   *meter
+	trend   *trend
+	viewers *page.Guard // of the status page
 	id      meta.Identity
 	log     *store.Log
 	door    *ingest.Door
@@ -78,7 +81,7 @@ func Open(ctx context.Context, cfg *config.Config, logger *slog.Logger) (n *Node
 // OpenOn is Open on another machine.
 func OpenOn(ctx context.Context, cfg *config.Config, logger *slog.Logger, m Machine) (n *Node, err error) {
 	m = m.withDefaults()
-	n = &Node{cfg: cfg, logger: logger, machine: m, clock: m.Clock, started: time.Now(), ready: make(chan struct{}), grown: make(chan struct{}, 1)}
+	n = &Node{cfg: cfg, logger: logger, machine: m, clock: m.Clock, started: time.Now(), trend: newTrend(), ready: make(chan struct{}), grown: make(chan struct{}, 1)}
 	n.running.apply(cfg)
 	defer func() {
 		if err != nil {
@@ -171,6 +174,9 @@ func (n *Node) openDoor(ctx context.Context) error {
 		return err
 	}
 	n.guard = guard
+	if n.viewers, err = openViewers(&n.cfg.Status); err != nil {
+		return err
+	}
 	var asked ingest.Guard = guard
 	if n.site != nil {
 		asked = members{guard, n.site}

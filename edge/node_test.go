@@ -38,6 +38,7 @@ type site struct {
 	mqtt   string       // of its section of the configuration
 	extra  string       // of the configuration
 	linger string       // [kafka] linger; 10 ms if ""
+	name   string       // [node] name; n1 if ""
 	clock  *wrongClock  // nil: the machine's
 	hurry  bool         // to take over what others do not forward
 	late   *atomic.Bool // a device had to wait for its CONNACK
@@ -69,8 +70,8 @@ func (s *site) config() *config.Config {
 
 // text is the configuration.
 func (s *site) text() string {
-	return fmt.Sprintf("[node]\nname = \"n1\"\ndata_dir = %q\n[mqtt]\nlisten = [\"127.0.0.1:0\"]\n%s"+
-		"[kafka]\nbrokers = [%q]\nlinger = %q\n%s", s.dir, s.mqtt, s.addr, cmp.Or(s.linger, "10ms"), s.extra)
+	return fmt.Sprintf("[node]\nname = %q\ndata_dir = %q\n[mqtt]\nlisten = [\"127.0.0.1:0\"]\n%s"+
+		"[kafka]\nbrokers = [%q]\nlinger = %q\n%s", cmp.Or(s.name, "n1"), s.dir, s.mqtt, s.addr, cmp.Or(s.linger, "10ms"), s.extra)
 }
 
 func (s *site) start() {
@@ -154,9 +155,15 @@ func (s *site) replayed() (n int) {
 // until asks for the report until ok says yes.
 func (s *site) until(what string, ok func(status.Report) bool) status.Report {
 	s.t.Helper()
+	return s.untilWithin(20*time.Second, what, ok)
+}
+
+// untilWithin is until with more or less patience.
+func (s *site) untilWithin(patience time.Duration, what string, ok func(status.Report) bool) status.Report {
+	s.t.Helper()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	for over := time.Now().Add(20 * time.Second); ; <-tick.C {
+	for over := time.Now().Add(patience); ; <-tick.C {
 		r := s.Report()
 		if ok(r) {
 			return r

@@ -177,7 +177,9 @@ func (n *Node) keep(ctx context.Context) error {
 		select {
 		case <-tick.C:
 			r := n.Report()
-			said.look(n.logger, &r, time.Now())
+			now := time.Now()
+			said.look(n.logger, &r, now)
+			n.look(&r, now)
 		case <-n.up.moved:
 			if s := n.log.Stats(); s.FreeBytes > min(lowOnSpace*n.cfg.Log.SegmentBytes, s.MaxBytes/4) {
 				continue

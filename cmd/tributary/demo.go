@@ -107,6 +107,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 	if err := d.node.start(ctx); err != nil {
 		return fmt.Errorf("%w\n%s", err, d.node.log())
 	}
+	d.say("its status page, while it runs: http://%s/", d.node.page)
 	report, err := d.play(ctx, kafka)
 	if ctx.Err() != nil {
 		d.say("interrupted: nothing was counted")

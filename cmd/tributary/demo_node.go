@@ -5,6 +5,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -25,6 +26,7 @@ type demoNode struct {
 	config  string
 	admin   admin
 	address string // of its MQTT door
+	page    string // HOST:PORT of its status page
 
 	mu     sync.Mutex // guards what follows
 	proc   *exec.Cmd
@@ -35,13 +37,9 @@ const demoTopicPrefix = "tributary-demo"
 
 // newDemoNode writes the configuration of a node into dir.
 func newDemoNode(ctx context.Context, dir, kafka, proxy, topic string) (*demoNode, error) {
-	var lc net.ListenConfig
-	l, err := lc.Listen(ctx, "tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, fmt.Errorf("find a free port: %w", err)
-	}
-	n := &demoNode{config: filepath.Join(dir, "tributary.toml"), address: l.Addr().String()}
-	if err := l.Close(); err != nil {
+	n := &demoNode{config: filepath.Join(dir, "tributary.toml")}
+	var err error
+	if n.address, n.page, err = freeAddresses(ctx); err != nil {
 		return nil, err
 	}
 	n.admin = admin{config: n.config}
@@ -60,8 +58,24 @@ socks5   = %q
 linger   = "200ms"
 [default_route]
 topic    = %q
-`, filepath.Join(dir, "data"), n.address, kafka, proxy, topic)
+[status]
+listen   = %q
+`, filepath.Join(dir, "data"), n.address, kafka, proxy, topic, n.page)
 	return n, os.WriteFile(n.config, []byte(text), 0o600)
+}
+
+// freeAddresses returns two that nobody listens on. They stay the same over a kill.
+func freeAddresses(ctx context.Context) (first, second string, err error) {
+	var lc net.ListenConfig
+	a, err := lc.Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", "", fmt.Errorf("find a free port: %w", err)
+	}
+	b, err := lc.Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", "", errors.Join(fmt.Errorf("find a free port: %w", err), a.Close())
+	}
+	return a.Addr().String(), b.Addr().String(), errors.Join(a.Close(), b.Close())
 }
 
 // start starts the process and returns when devices can connect.

@@ -154,8 +154,11 @@ type DefaultRoute struct {
 
 // Status is [status]: how people and programs look at a running node.
 type Status struct {
-	Listen string // listen: HOST:PORT for /metrics, /api/status, /healthz and /readyz; default "", none
-	Socket string // socket: unix socket of the commands; default admin.sock in DataDir
+	Listen string // listen: HOST:PORT for the page, /api/status, /metrics, /healthz and /readyz; default "", none
+	// TokenFile is token_file: a file that holds what who looks must know; default "",
+	// none, which is for a Listen on loopback alone.
+	TokenFile string
+	Socket    string // socket: unix socket of the commands; default admin.sock in DataDir
 }
 
 // Logging is [logging]: what the node writes to standard error.

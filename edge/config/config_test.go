@@ -141,7 +141,7 @@ func TestEveryKey(t *testing.T) {
 			{Match: "b", Key: "{client_id}", Urgent: true},
 		},
 		DefaultRoute: DefaultRoute{Key: "{topic}", DeadLetter: "dead.{node}.{site}"},
-		Status:       Status{Listen: "127.0.0.1:9880", Socket: "/run/s"},
+		Status:       Status{Listen: "0.0.0.0:9880", TokenFile: "token", Socket: "/run/s"},
 		Logging:      Logging{Level: slog.LevelDebug, Format: JSON},
 		Table:        c.Table,
 	}

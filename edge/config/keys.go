@@ -96,6 +96,7 @@ func sectionsOf(c *Config, in folder) []section {
 		}},
 		{name: "status", fields: []field{
 			{"listen", statusListen(&c.Status.Listen)},
+			{"token_file", file(&c.Status.TokenFile, in)},
 			{"socket", text(&c.Status.Socket, nil)},
 		}},
 		{name: "logging", fields: []field{

@@ -125,6 +125,7 @@ var keys = []Key{
 	{"default_route.dead_letter", restart, `"tributary.dead-letter"`},
 
 	{"status.listen", restart, `""`},
+	{"status.token_file", restart, `""`}, // another name; what the file says is read again
 	{"status.socket", restart, `""`},
 
 	{"logging.level", live, `"info"`},

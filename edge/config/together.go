@@ -61,7 +61,20 @@ func (r *reader) checkTogether() {
 	r.checkTopicCreation()
 	r.checkLog()
 	r.checkAlarmsKept()
+	r.checkStatus()
 	r.checkSocket()
+}
+
+// checkStatus finds a status that everyone could read.
+func (r *reader) checkStatus() {
+	s := &r.config.Status
+	switch {
+	case s.Listen == "" && s.TokenFile != "" && !r.failedAt("status.listen"):
+		r.warnAt(r.place("status.token_file"), "[status] token_file does nothing, because listen is not set", `listen = "127.0.0.1:9880"`)
+	case s.Listen != "" && s.TokenFile == "" && !isLoopback(s.Listen) && !r.failedAt("status.token_file"):
+		r.errorAt(r.place("status.listen"), fmt.Sprintf("[status] listen: everyone who reaches %s could read the status", s.Listen),
+			`token_file = "status.token", a file with a secret of 16 characters or more; or "127.0.0.1:9880", for this machine alone`)
+	}
 }
 
 // checkSite fills in where gossip listens, and finds keys that mean nothing to a

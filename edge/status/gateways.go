@@ -9,6 +9,7 @@ import (
 type Gateways struct {
 	Peers  []Peer `json:"peers"` // the other nodes, those too that are not there
 	Copies []Copy `json:"copies"`
+	Nodes  []Node `json:"nodes,omitempty"` // all of the site, this one too: who holds what, and who forwards
 
 	Wanted      int      `json:"copies_wanted"`    // on peers, before a device gets its acknowledgement
 	Refuses     bool     `json:"refuses"`          // it waits for as long as they are missing

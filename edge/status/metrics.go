@@ -84,6 +84,8 @@ func (r *Report) nodeMetrics(m *metrics) {
 		colours = append(colours, p)
 	}
 	m.gauge("state", "1 for the colour that the node has.", colours...)
+	m.gauge("lost_records", "Acknowledged records that Kafka will never have, as far as is known.", one(r.Totals.Lost))
+	m.counter("twice_records", "Records committed in Kafka though it had them already.", one(r.Totals.Twice))
 	if g := r.Gateways; g != nil {
 		m.gauge("site_short", "1 while records are acknowledged without the copies that are wanted.", yes(g.Short))
 		m.counter("site_unprotected_records", "Records acknowledged without the copies that are wanted.", one(g.Unprotected))
@@ -153,6 +155,9 @@ func (l *Log) metrics(m *metrics) {
 	m.counter("log_written_bytes", "Bytes given to the device by commits.", one(l.WrittenBytes))
 	m.gauge("log_flush_mean_seconds", "Duration of a flush, moving mean.", one(l.FlushMeanMs/1000))
 	m.gauge("log_flush_max_seconds", "Longest flush since the start.", one(l.FlushMaxMs/1000))
+	m.gauge("log_flush_p99_seconds", "What 99 of 100 flushes of the last minute did not exceed.", one(l.FlushP99Ms/1000))
+	m.gauge("log_ack_p50_seconds", "What half of the records of the last minute did not exceed until they were durable here.", one(l.AckP50Ms/1000))
+	m.gauge("log_ack_p99_seconds", "What 99 of 100 records of the last minute did not exceed until they were durable here.", one(l.AckP99Ms/1000))
 	m.gauge("log_growth_bytes_per_second", "By how much what is not in Kafka grows; 0 if it does not.", one(l.GrowthBytesPerDay/86400))
 	if days := l.RoomDays; l.Filling || l.Refusing {
 		if l.Refusing {

@@ -37,6 +37,9 @@ type Report struct {
 	Uplink Uplink `json:"uplink"`
 	Config Config `json:"config"`
 
+	Totals Totals `json:"totals"`
+	Rates  Rates  `json:"rates"`
+
 	Gateways *Gateways `json:"gateways,omitempty"` // absent: this node is alone
 }
 
@@ -86,6 +89,10 @@ type Log struct {
 	WrittenBytes  int64   `json:"written_bytes"`
 	FlushMeanMs   float64 `json:"flush_mean_ms"`
 	FlushMaxMs    float64 `json:"flush_max_ms"`
+	FlushP50Ms    float64 `json:"flush_p50_ms"` // of the last minute; 0: there was none
+	FlushP99Ms    float64 `json:"flush_p99_ms"`
+	AckP50Ms      float64 `json:"ack_p50_ms"`       // from a record's coming to its being durable here, of the last minute
+	AckP99Ms      float64 `json:"ack_p99_ms"`       // copies on other gateways may take longer
 	Failed        string  `json:"failed,omitempty"` // why the log takes nothing more
 	DamagedRanges int     `json:"damaged_ranges"`   // of files, found at the start
 	Holes         []Hole  `json:"holes"`            // records that the disk has damaged, as far as is known
@@ -161,6 +168,7 @@ type Uplink struct {
 	GapRecords   uint64    `json:"gap_records"` // those others
 	Failed       uint64    `json:"failed"`
 	Fenced       uint64    `json:"fenced"`
+	Twice        uint64    `json:"twice"` // records committed though Kafka had them already, as the positions say
 	Cluster      string    `json:"kafka_cluster_id,omitempty"`
 }
 
@@ -188,9 +196,9 @@ func (r *Report) Text(w io.Writer, now time.Time) error {
 	if r.Gateways != nil {
 		line("SITE", "%s", r.Gateways.text())
 	}
-	line("REFUSED", "%d (full %d, disk %d, topic %d)   DEAD LETTER %d   GAPS TOLD %d records in %d", r.MQTT.RefusedFull+r.MQTT.RefusedDisk+r.MQTT.RefusedTopic,
-		r.MQTT.RefusedFull, r.MQTT.RefusedDisk, r.MQTT.RefusedTopic, r.Uplink.DeadLetters+r.MQTT.NoRoute,
-		r.Uplink.GapRecords, r.Uplink.Gaps)
+	line("LOST", "%d   TWICE %d   REFUSED %d (full %d, disk %d, topic %d)   DEAD LETTER %d   GAPS TOLD %d records in %d",
+		r.Totals.Lost, r.Totals.Twice, r.Totals.Refused, r.MQTT.RefusedFull, r.MQTT.RefusedDisk, r.MQTT.RefusedTopic,
+		r.Totals.DeadLetters, r.Uplink.GapRecords, r.Uplink.Gaps)
 	for _, reason := range r.Reasons {
 		fmt.Fprintf(&b, " ! %s\n", reason)
 	}

@@ -131,7 +131,7 @@ func TestMetrics(t *testing.T) {
 	if err := r.Metrics(&b); err != nil {
 		t.Fatal(err)
 	}
-	sample := regexp.MustCompile(`^(tributary_[a-z_]+)(\{[a-z]+="(?:[^"\\\n]|\\.)*"\})? (-?[0-9.]+(?:e[+-][0-9]+)?)$`)
+	sample := regexp.MustCompile(`^(tributary_[a-z0-9_]+)(\{[a-z]+="(?:[^"\\\n]|\\.)*"\})? (-?[0-9.]+(?:e[+-][0-9]+)?)$`)
 	values, seen, name := map[string]string{}, map[string]bool{}, ""
 	for line := range strings.Lines(b.String()) {
 		line = strings.TrimSuffix(line, "\n")

@@ -189,7 +189,8 @@ func (l *Log) write(b batch) error {
 	if err != nil {
 		return fmt.Errorf("flush segment %s: %w", w.seg.name, err)
 	}
-	took := time.Since(start)
+	now := time.Now()
+	took := now.Sub(start)
 	size, err := w.cur.File.Size()
 	if err == nil && size < w.cur.Bytes {
 		err = fmt.Errorf("it has been cut to %d bytes", size)
@@ -210,6 +211,7 @@ func (l *Log) write(b batch) error {
 		l.stats.Records += int64(s.h.Count)
 		l.stats.Groups++
 		l.stats.PayloadBytes += int64(b.group.Bytes())
+		l.commits.add(now, now.Sub(b.read), int(s.h.Count))
 	}
 	for i := range b.copies {
 		c := &b.copies[i]
@@ -223,6 +225,7 @@ func (l *Log) write(b batch) error {
 	}
 	l.copiesOut += uint64(len(b.copies))
 	l.stats.flushed(int64(len(out)), took)
+	l.flushes.add(now, took, 1)
 	l.wakeReaders()
 	return nil
 }

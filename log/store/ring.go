@@ -389,6 +389,9 @@ func (l *Log) Stats() Stats {
 	defer l.mu.Unlock()
 	s := l.stats
 	s.MaxBytes = l.opt.MaxBytes
+	now := time.Now()
+	s.FlushP50, s.FlushP99 = l.flushes.below(now, 0.5), l.flushes.below(now, 0.99)
+	s.CommitP50, s.CommitP99 = l.commits.below(now, 0.5), l.commits.below(now, 0.99)
 	var reusable, held int64 // bytes
 	for _, g := range l.segs {
 		s.UsedBytes += g.sum.End
