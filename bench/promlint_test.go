@@ -5,7 +5,6 @@ import (
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
-
 	"github.com/tributary-edge/tributary/edge/status"
 )
 
