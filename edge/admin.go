@@ -213,8 +213,8 @@ func (n *Node) answerMetrics(w http.ResponseWriter, _ *http.Request) {
 }
 
 func (n *Node) answerReady(w http.ResponseWriter, _ *http.Request) {
-	if err := n.log.Err(); err != nil {
-		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+	if n.log.Err() != nil { // why is not for everyone
+		http.Error(w, "the log takes nothing more; the status says why", http.StatusServiceUnavailable)
 		return
 	}
 	_, _ = w.Write([]byte("ready\n"))
