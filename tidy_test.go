@@ -43,7 +43,7 @@ var layers = map[string][]string{
 	"sync/handoff":  {".", "log/mark", "log/record", "sync/peer"},
 	"sync/view":     {"."},
 	"sync/origin":   {"."},
-	"sync/roster":   {"."},
+	"sync/roster":   {".", "log/disk"},
 	"sync/uplink":   {".", "log/mark", "log/record", "github.com/twmb/franz-go/...", "golang.org/x/net/proxy"},
 	"sync/takeover": {".", "log/record", "sync/origin", "sync/uplink", "sync/view"},
 
@@ -58,7 +58,7 @@ var layers = map[string][]string{
 		"github.com/mochi-mqtt/server/v2/packets", "github.com/coder/websocket", "golang.org/x/sys/unix",
 	},
 
-	"edge/config":   {"ingest/route", "github.com/pelletier/go-toml/v2/..."},
+	"edge/config":   {"log/disk", "ingest/route", "github.com/pelletier/go-toml/v2/..."},
 	"edge/status":   {},
 	"edge/page":     {},
 	"edge/mdns":     {"golang.org/x/net/dns/dnsmessage", "golang.org/x/net/ipv4"},

@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/tributary-edge/tributary/log/disk"
 )
 
 // lastGoodFile is the copy's name in the data directory.
@@ -31,31 +33,10 @@ func (r *Reading) KeepLastGood(dataDir string) error {
 	if there, err := os.ReadFile(path); err == nil && string(there) == text {
 		return nil // a flush less for the card
 	}
-	if err := writeDurably(path, []byte(text)); err != nil {
+	if err := disk.ReplaceFile(path, []byte(text)); err != nil {
 		return fmt.Errorf("keep the last good configuration: %w", err)
 	}
 	return nil
-}
-
-// writeDurably gives a file its name when it is whole and on the disk.
-func writeDurably(path string, text []byte) error {
-	temp := path + ".new"
-	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(text)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return errors.Join(err, os.Remove(temp))
-	}
-	if err := os.Rename(temp, path); err != nil {
-		return err
-	}
-	d, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 // LastGood reads the copy that KeepLastGood wrote into the data directory that broken

@@ -64,3 +64,29 @@ func TestRemoved(t *testing.T) {
 		t.Errorf("size of a removed file: %v", err)
 	}
 }
+
+// What replaces a file is whole, for its owner alone, and leaves nothing beside it; a
+// replacement that fails leaves what was there.
+func TestReplaceFile(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "f")
+	for _, text := range []string{"one", "two, and longer", "3"} {
+		if err := ReplaceFile(path, []byte(text)); err != nil {
+			t.Fatal(err)
+		}
+		got, err := os.ReadFile(path)
+		info, statErr := os.Stat(path)
+		if err != nil || statErr != nil || string(got) != text || info.Mode().Perm() != 0o600 {
+			t.Errorf("%q %v, %v %v; should be %q for its owner", got, info.Mode(), err, statErr, text)
+		}
+	}
+	if err := os.Mkdir(path+".new", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := ReplaceFile(path, []byte("4")); err == nil {
+		t.Error("it is replaced although nothing could be written")
+	}
+	if got, err := os.ReadFile(path); err != nil || string(got) != "3" {
+		t.Errorf("after a failure %q, %v", got, err)
+	}
+}

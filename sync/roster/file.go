@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	"github.com/tributary-edge/tributary"
+	"github.com/tributary-edge/tributary/log/disk"
 )
 
 // FileName is the name of the file, in the folder of the site.
@@ -99,31 +100,10 @@ func (r *Roster) save() error {
 	}
 	text, err := json.MarshalIndent(f, "", "  ")
 	if err == nil {
-		err = write(r.path, append(text, '\n'))
+		err = disk.ReplaceFile(r.path, append(text, '\n'))
 	}
 	if err != nil {
 		return fmt.Errorf("note who is of the site: %w", err)
 	}
 	return nil
-}
-
-// write gives a file its name when it is whole and durable.
-func write(path string, text []byte) error {
-	temp := path + ".new"
-	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(text)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return errors.Join(err, os.Remove(temp))
-	}
-	if err := os.Rename(temp, path); err != nil {
-		return err
-	}
-	d, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
