@@ -67,6 +67,8 @@ func (n *Node) Report() status.Report {
 		r.Gateways = n.site.report()
 	}
 	n.meter.report(&r, l)
+	sent, received := n.up.link.Bytes()
+	r.Uplink.Wire(sent, received, time.Since(n.started))
 	r.Sum(n.missing())
 	r.Rates = n.trend.rates()
 	r.Judge(time.Now())

@@ -30,7 +30,7 @@ func (n *Node) forward(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	cfg.Logger, cfg.Pace = n.logger, n.running.ask
+	cfg.Logger, cfg.Pace, cfg.Link = n.logger, n.running.ask, n.up.link
 	n.site.holdAtMarks(&cfg)
 	n.machine.Kafka(&cfg)
 	n.awaitClock(ctx)
@@ -125,6 +125,7 @@ func uplinkConfig(c *config.Config) (uplink.Config, error) {
 // Observer.
 type uplinkState struct {
 	logger *slog.Logger
+	link   *uplink.Link  // of all that this node sends to Kafka
 	moved  chan struct{} // one slot: a position moved
 
 	mu      sync.Mutex // guards what follows
@@ -135,10 +136,10 @@ type uplinkState struct {
 	current uplink.Counters
 }
 
-func newUplinkState(started time.Time, logger *slog.Logger) *uplinkState {
+func newUplinkState(c *config.Config, started time.Time, logger *slog.Logger) *uplinkState {
 	return &uplinkState{
-		logger: logger,
-		moved:  make(chan struct{}, 1), pos: map[tributary.LedgerID]tributary.Position{},
+		logger: logger, link: &uplink.Link{BytesPerSecond: c.Kafka.MaxBandwidth},
+		moved: make(chan struct{}, 1), pos: map[tributary.LedgerID]tributary.Position{},
 		report: status.Uplink{State: uplink.Connecting.String(), Since: started},
 	}
 }

@@ -167,7 +167,7 @@ func (n *Node) openLog() error {
 
 func (n *Node) openDoor(ctx context.Context) error {
 	n.reader = &ledgerReader{log: n.log}
-	n.up = newUplinkState(n.started, n.logger)
+	n.up = newUplinkState(n.cfg, n.started, n.logger)
 	places := gate.New(gate.Places())
 	guard, err := openGuard(&n.cfg.MQTT, places)
 	if err != nil {

@@ -193,7 +193,7 @@ func (s *site) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	kafka.Logger, kafka.Pace = s.node.logger, s.node.running.ask
+	kafka.Logger, kafka.Pace, kafka.Link = s.node.logger, s.node.running.ask, s.node.up.link
 	s.holdAtMarks(&kafka)
 	s.node.machine.Kafka(&kafka)
 	s.taking.Kafka = kafka

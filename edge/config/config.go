@@ -136,6 +136,7 @@ type Kafka struct {
 	ReplicationFactor  int16         // replication_factor: of topics we create, 1 to 100; default -1, what the brokers say
 	PositionsTopic     string        // positions_topic: how far each log is in Kafka; default "tributary.positions"
 	TransactionTimeout time.Duration // transaction_timeout: 5s to 15m; default 15s
+	MaxBandwidth       int           // max_bandwidth: bytes a second that are sent to Kafka, 16KiB to 1GiB; default 0, no limit
 	SOCKS5             string        // socks5: HOST:PORT of a proxy on the way to Kafka; default "", none
 	TLS                bool          // tls; default false
 	CAFile             string        // ca_file: certificates to trust; default "", those of the system

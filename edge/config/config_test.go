@@ -133,7 +133,7 @@ func TestEveryKey(t *testing.T) {
 		Log: Log{MaxBytes: 8 << 30, MaxAge: 36 * time.Hour, SegmentBytes: 64 << 20, Compression: CompressNever, AlarmReserve: 64 << 20, EnduranceBytes: 120e12},
 		Kafka: Kafka{
 			Brokers: []string{"b1:9092", "[::1]:9093"}, ClientID: "c", BatchBytes: 3 << 20, CreateTopics: true, Partitions: 12,
-			ReplicationFactor: 3, PositionsTopic: "p", TransactionTimeout: 15 * time.Minute, SOCKS5: "proxy:1080", TLS: true,
+			ReplicationFactor: 3, PositionsTopic: "p", TransactionTimeout: 15 * time.Minute, MaxBandwidth: 64 << 10, SOCKS5: "proxy:1080", TLS: true,
 			CAFile: "ca", CertFile: "crt", KeyFile: "key", SASL: ScramSHA256, Username: "u", PasswordFile: "pw",
 		},
 		Routes: []route.Rule{

@@ -152,6 +152,7 @@ func kafkaFields(k *Kafka, in folder) []field {
 		{"replication_factor", replicationFactor(&k.ReplicationFactor)},
 		{"positions_topic", text(&k.PositionsTopic, kafkaTopic)},
 		{"transaction_timeout", duration(&k.TransactionTimeout, 5*time.Second, 15*time.Minute)},
+		{"max_bandwidth", sizeOrNone(&k.MaxBandwidth, 16<<10, 1<<30)},
 		{"socks5", text(&k.SOCKS5, optional(remoteAddress))},
 		{"tls", boolean(&k.TLS)},
 		{"ca_file", file(&k.CAFile, in)},

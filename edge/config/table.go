@@ -105,6 +105,7 @@ var keys = []Key{
 	{"kafka.replication_factor", restart, `-1`},
 	{"kafka.positions_topic", restart, `"tributary.positions"`},
 	{"kafka.transaction_timeout", restart, `"15s"`},
+	{"kafka.max_bandwidth", restart, `""`},
 	{"kafka.socks5", restart, `""`},
 	{"kafka.tls", restart, `false`},
 	{"kafka.ca_file", restart, `""`},

@@ -195,6 +195,8 @@ func (u *Uplink) metrics(m *metrics) {
 	m.gauge("uplink_waiting_ledgers", "Ledgers that have such records.", one(u.Ledgers))
 	m.counter("uplink_sent_records", "Records committed in Kafka.", one(u.Sent))
 	m.counter("uplink_sent_bytes", "Bytes of these records.", one(u.SentBytes))
+	m.counter("uplink_wire_bytes", "Bytes over the connections to Kafka, with requests, retries and TLS, without TCP.",
+		of("direction", "sent", u.WireSentBytes), of("direction", "received", u.WireReceivedBytes))
 	m.counter("uplink_transactions", "Transactions committed.", one(u.Transactions))
 	m.counter("uplink_dead_letters", "Records that Kafka refused and that are in the dead-letter topic.", one(u.DeadLetters))
 	m.counter("uplink_gaps", "Gap records in the dead-letter topic.", one(u.Gaps))

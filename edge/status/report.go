@@ -154,22 +154,53 @@ type Flash struct {
 
 // Uplink says how far the records are in Kafka.
 type Uplink struct {
-	State        string    `json:"state"` // connecting, forwarding, waiting, stopped
-	What         string    `json:"what,omitempty"`
-	Do           string    `json:"do,omitempty"`
-	Since        time.Time `json:"since"`
-	Waiting      uint64    `json:"waiting"` // records not in Kafka yet
-	Ledgers      int       `json:"ledgers"` // that have such records
-	Sent         uint64    `json:"sent"`    // records, since the start
-	SentBytes    uint64    `json:"sent_bytes"`
-	Transactions uint64    `json:"transactions"`
-	DeadLetters  uint64    `json:"dead_letters"`
-	Gaps         uint64    `json:"gaps"`        // records in the dead-letter topic that say that others are gone
-	GapRecords   uint64    `json:"gap_records"` // those others
-	Failed       uint64    `json:"failed"`
-	Fenced       uint64    `json:"fenced"`
-	Twice        uint64    `json:"twice"` // records committed though Kafka had them already, as the positions say
-	Cluster      string    `json:"kafka_cluster_id,omitempty"`
+	State     string    `json:"state"` // connecting, forwarding, waiting, stopped
+	What      string    `json:"what,omitempty"`
+	Do        string    `json:"do,omitempty"`
+	Since     time.Time `json:"since"`
+	Waiting   uint64    `json:"waiting"` // records not in Kafka yet
+	Ledgers   int       `json:"ledgers"` // that have such records
+	Sent      uint64    `json:"sent"`    // records, since the start
+	SentBytes uint64    `json:"sent_bytes"`
+
+	// What went over the connections to Kafka since the start, with requests, retries and
+	// TLS, without TCP.
+	WireSentBytes     uint64  `json:"wire_sent_bytes"`
+	WireReceivedBytes uint64  `json:"wire_received_bytes"`
+	WirePerRecord     float64 `json:"wire_bytes_per_record"` // both, for each record sent; 0 if there is none
+	WireBytesPerDay   float64 `json:"wire_bytes_per_day"`    // both, as of the time since the start; 0 in the first minute
+
+	Transactions uint64 `json:"transactions"`
+	DeadLetters  uint64 `json:"dead_letters"`
+	Gaps         uint64 `json:"gaps"`        // records in the dead-letter topic that say that others are gone
+	GapRecords   uint64 `json:"gap_records"` // those others
+	Failed       uint64 `json:"failed"`
+	Fenced       uint64 `json:"fenced"`
+	Twice        uint64 `json:"twice"` // records committed though Kafka had them already, as the positions say
+	Cluster      string `json:"kafka_cluster_id,omitempty"`
+}
+
+// Wire notes what went over the connections to Kafka in the time since the start.
+func (u *Uplink) Wire(sent, received uint64, since time.Duration) {
+	u.WireSentBytes, u.WireReceivedBytes = sent, received
+	if u.Sent > 0 {
+		u.WirePerRecord = float64(sent+received) / float64(u.Sent)
+	}
+	if since >= time.Minute {
+		u.WireBytesPerDay = float64(sent+received) / since.Hours() * 24
+	}
+}
+
+// wire says what the link carries, for people.
+func (u *Uplink) wire() string {
+	text := ""
+	if u.WirePerRecord > 0 {
+		text = fmt.Sprintf("   link %.0f B a record", u.WirePerRecord)
+	}
+	if u.WireBytesPerDay > 0 {
+		text += fmt.Sprintf(", %s a day", Bytes(int64(u.WireBytesPerDay)))
+	}
+	return text
 }
 
 // Text writes the report for people, on one screen.
@@ -188,8 +219,8 @@ func (r *Report) Text(w io.Writer, now time.Time) error {
 	line("LOG", "%s of %s, %s free, %s%s   flush mean %.1f ms max %.1f ms", Bytes(r.Log.UsedBytes), Bytes(r.Log.MaxBytes),
 		Bytes(r.Log.FreeBytes), r.Log.Room(), r.Log.perRecord(), r.Log.FlushMeanMs, r.Log.FlushMaxMs)
 	line("FLASH", "%s", r.Flash.Text())
-	line("UPLINK", "%s   waiting %d records   sent %d (%s) in %d transactions", r.Uplink.State, r.Uplink.Waiting,
-		r.Uplink.Sent, Bytes(int64(r.Uplink.SentBytes)), r.Uplink.Transactions)
+	line("UPLINK", "%s   waiting %d records   sent %d (%s) in %d transactions%s", r.Uplink.State, r.Uplink.Waiting,
+		r.Uplink.Sent, Bytes(int64(r.Uplink.SentBytes)), r.Uplink.Transactions, r.Uplink.wire())
 	if r.Uplink.What != "" && len(r.Reasons) == 0 {
 		line("", "%s. %s", strings.TrimSuffix(r.Uplink.What, "."), r.Uplink.Do)
 	}

@@ -29,6 +29,9 @@ type Config struct {
 	// net.Dialer.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 
+	// Link counts and bounds what goes to Kafka and back; nil: nobody wants to know.
+	Link *Link
+
 	CreateTopics      bool  // create topics that are missing
 	Partitions        int32 // of the destination topics created; 0: the broker's default
 	ReplicationFactor int16 // of all topics created; 0: the broker's default
@@ -134,6 +137,9 @@ func (c Config) withDefaults() (Config, error) {
 	if c.MaxMessageBytes < 1024 || c.MaxMessageBytes > 1<<30 {
 		wrong("kafka max_message_bytes is %d: must be between 1 KiB and 1 GiB", c.MaxMessageBytes)
 	}
+	if c.Link != nil && c.Link.BytesPerSecond != 0 && c.Link.BytesPerSecond < LeastBandwidth {
+		wrong("kafka max_bandwidth is %d bytes a second: %d at least", c.Link.BytesPerSecond, LeastBandwidth)
+	}
 	if c.TransactionTimeout < time.Second {
 		wrong("kafka transaction_timeout is %v: 1 s at least", c.TransactionTimeout)
 	}
@@ -203,8 +209,8 @@ func (c Config) linger() time.Duration {
 
 func (c Config) batchBytes() int {
 	if c.Pace == nil {
-		return c.BatchBytes
+		return c.Link.most(c.BatchBytes)
 	}
 	_, batch := c.Pace()
-	return max(batch, minRoom)
+	return c.Link.most(max(batch, minRoom))
 }

@@ -35,6 +35,7 @@ func newDialer(c Config) (dialFunc, error) {
 	if dial == nil {
 		dial = (&net.Dialer{KeepAlive: 30 * time.Second}).DialContext
 	}
+	dial = c.Link.dial(dial)
 	if c.Proxy != "" {
 		d, err := throughProxy(c.Proxy, dial)
 		if err != nil {
