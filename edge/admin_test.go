@@ -2,6 +2,7 @@ package edge_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -9,7 +10,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/tributary-edge/tributary/edge/status"
 )
@@ -90,5 +93,35 @@ func TestPageOfNode(t *testing.T) {
 	}
 	if r.Log.AckP99Ms < r.Log.AckP50Ms || r.Log.FlushP99Ms <= 0 {
 		t.Errorf("acknowledgement p50 %v ms, p99 %v ms, flush p99 %v ms", r.Log.AckP50Ms, r.Log.AckP99Ms, r.Log.FlushP99Ms)
+	}
+}
+
+// S1: who opens connections and says nothing keeps others from the page for some
+// seconds at most, and from nothing else; the node has a bounded number of them.
+func TestManyViewers(t *testing.T) {
+	address := freeAddress(t)
+	s := newSite(t, fmt.Sprintf("[status]\nlisten = %q\n", address))
+	s.start()
+	s.until("a first look", func(r status.Report) bool { return r.Rates.WindowSeconds > 0 }) // then it listens
+	closed := 0
+	for n := range 80 {
+		c, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = c.Close() }()
+		if n < 64 {
+			continue
+		}
+		_ = c.SetReadDeadline(time.Now().Add(2 * time.Second)) // less than the node waits for a request
+		if _, err := c.Read(make([]byte, 1)); errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) {
+			closed++
+		}
+	}
+	if closed != 16 {
+		t.Errorf("%d of 16 connections too many were closed", closed)
+	}
+	if code, _ := s.admin(http.MethodGet, "/api/status"); code != http.StatusOK {
+		t.Errorf("the commands are kept from the node: %d", code)
 	}
 }

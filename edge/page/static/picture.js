@@ -94,7 +94,7 @@ function gateway(p, report, n, i) {
     ...role(x, y + 39, n),
   ];
   const held = words(x, y + 56, "small", "");
-  held.append(span(n.path ? `${n.path}.records` : "uplink.waiting"), " not in Kafka yet");
+  held.append(span(n.path ? `${n.path}.records` : "uplink.waiting"), p.middle < 200 ? " waiting" : " not in Kafka yet");
   return [...all, held];
 }
 
