@@ -12,7 +12,7 @@ import (
 )
 
 // over returns a connection over a link, and what reads its other end.
-func over(t *testing.T, l *Link) (c net.Conn, far net.Conn) {
+func over(t *testing.T, l *Link) (c, far net.Conn) {
 	t.Helper()
 	near, far := net.Pipe()
 	c, err := l.dial(func(context.Context, string, string) (net.Conn, error) { return near, nil })(t.Context(), "tcp", "b1:9092")
