@@ -163,7 +163,25 @@ func (w *wire) DialContext(ctx context.Context, network, address string) (net.Co
 	if w.cut.Load() {
 		return nil, errCut
 	}
-	return w.Network.DialContext(ctx, network, address)
+	c, err := w.Network.DialContext(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	return cutConn{c, w}, nil
+}
+
+// A cutConn carries nothing once the wire is cut: a goodbye would still get out of one
+// that was open.
+type cutConn struct {
+	net.Conn
+	w *wire
+}
+
+func (c cutConn) Write(b []byte) (int, error) {
+	if c.w.cut.Load() {
+		return 0, errCut
+	}
+	return c.Conn.Write(b)
 }
 
 type cutListener struct {
@@ -173,10 +191,13 @@ type cutListener struct {
 
 func (l cutListener) Accept() (net.Conn, error) {
 	c, err := l.Listener.Accept()
-	if err == nil && l.w.cut.Load() {
+	switch {
+	case err != nil:
+		return nil, err
+	case l.w.cut.Load():
 		return nil, errors.Join(errCut, c.Close())
 	}
-	return c, err
+	return cutConn{c, l.w}, nil
 }
 
 type cutPackets struct {
